@@ -1,0 +1,87 @@
+# Everything that proves and builds Pantau Desa. `make test` is what counts.
+
+GO        ?= go
+BIN       := bin
+TOOLS     := $(CURDIR)/.tools
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STAMP     := -X github.com/pantau-desa/pantau/probe.buildVersion=$(VERSION) -X github.com/pantau-desa/pantau/probe.buildTime=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
+LDFLAGS   := -s -w $(STAMP)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PROMTOOL    := github.com/prometheus/prometheus/cmd/promtool
+
+# The boxes in the villages: GOARCH, and what else the target needs.
+PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
+PROBE_MAX_BYTES := 15728640
+
+.DEFAULT_GOAL := build
+.PHONY: build test test-short unit lint tidy generate drift cross bench fuzz packages-needed clean
+
+build: ## both binaries into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau ./cmd/pantau
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau-probe ./cmd/pantau-probe
+
+test: packages-needed lint drift cross $(TOOLS)/promtool ## all that proves the project, but the long demo, real-time waits and soaks
+	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m ./...
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./... | grep -E '^(Benchmark|FAIL|---|panic)' || true
+	@echo "make test: passed"
+
+test-short: ## what answers within a minute or two: no race detector, no long tests
+	$(GO) test -short ./...
+
+unit: ; $(GO) test ./...
+
+lint: ## formatting, vet, staticcheck
+	@unformatted="$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$'))"; \
+	  if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+$(TOOLS)/protoc-gen-go: go.mod
+	GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go
+
+$(TOOLS)/promtool: go.mod
+	GOBIN=$(TOOLS) $(GO) install $(PROMTOOL)
+
+PROTOS := $(shell find probe collector -name '*.proto')
+
+generate: packages-needed $(TOOLS)/protoc-gen-go ## generated code, from its sources
+	PATH="$(TOOLS):$$PATH" protoc --go_out=. --go_opt=paths=source_relative $(PROTOS)
+	@# The compiler's own version is of no interest and differs between machines.
+	sed -i -E '/^\/\/ (- protoc|	protoc) /d' $(PROTOS:.proto=.pb.go)
+
+drift: generate tidy ## generated files and go.mod are what their sources say
+	@git diff --exit-code -- $(PROTOS:.proto=.pb.go) go.mod go.sum \
+	  || { echo "generated files differ from their sources: run 'make generate tidy' and commit the result"; exit 1; }
+
+tidy: ## -e: a test-only dependency of a dependency is in no registry
+	@$(GO) mod tidy -e 2>/dev/null
+
+cross: ## the probe for every box in the villages, within its size budget
+	@set -e; mkdir -p $(BIN); for t in $(PROBE_TARGETS); do \
+	  arch=$${t%%/*}; opt=$${t#*/}; out=$(BIN)/pantau-probe-linux-$$(echo $$t | tr / -); env=; \
+	  case $$t in arm/*) env=GOARM=$$opt;; mips*/*) env=GOMIPS=$$opt;; esac; \
+	  env CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $$env $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/pantau-probe; \
+	  size=$$(stat -c %s $$out); printf '%-22s %5.1f MB\n' $$t $$(echo $$size | awk '{print $$1/1048576}'); \
+	  if [ $$size -gt $(PROBE_MAX_BYTES) ]; then echo "pantau-probe for $$t is above its budget of $(PROBE_MAX_BYTES) bytes"; exit 1; fi; \
+	done
+
+bench: ## every benchmark, long enough to compare
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz test for a while
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+# What the tests need beyond Go, installed where apt and root allow, and said.
+NEEDED := protoc:protobuf-compiler gcc:gcc
+packages-needed:
+	@set -e; missing=; for n in $(NEEDED); do command -v $${n%%:*} >/dev/null || missing="$$missing $${n#*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "make: installing with apt:$$missing"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; } \
+	    || { echo "make: could not install$$missing: install it by hand, then run make again"; exit 1; }; \
+	fi
+
+clean: ; rm -rf $(BIN) $(TOOLS)
