@@ -1,0 +1,275 @@
+// Package measure is the vocabulary that every room of Pantau Desa speaks:
+// what was measured, when, with which outcome, and what it amounted to.
+//
+// It guarantees that a result without a value cannot be mistaken for a result
+// of zero: see [Result.Validate]. It imports the standard library only.
+package measure
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// Identities. All are opaque: nothing is derived from their text.
+type (
+	// SiteID names one measured place; a village may have several.
+	SiteID string
+	// ProbeID names one box. At most [MaxProbeID] printable ASCII bytes.
+	ProbeID string
+	// TargetID is the inventory's id of something that is probed.
+	TargetID string
+	// BootID is the kernel's random id of one boot (RFC 4122 text form).
+	BootID string
+)
+
+// MaxProbeID is the longest probe id in bytes; a heartbeat carries it in a
+// field of this width.
+const MaxProbeID = 16
+
+// MaxDetail is the longest Result.Detail in bytes.
+const MaxDetail = 240
+
+// Kind says which instrument's question a result answers.
+type Kind string
+
+// The kinds of results. Speed is two results, one per direction.
+const (
+	KindLatency  Kind = "latency"
+	KindReach    Kind = "reach"
+	KindUsage    Kind = "usage"
+	KindDownload Kind = "download"
+	KindUpload   Kind = "upload"
+	// KindOther is what a reader makes of a kind that a newer probe sent.
+	KindOther Kind = "other"
+)
+
+// Kinds lists every kind that this version measures, in a stable order.
+func Kinds() []Kind {
+	return []Kind{KindLatency, KindReach, KindUsage, KindDownload, KindUpload}
+}
+
+// ClockQuality says how far a box's wall clock can be trusted.
+type ClockQuality int
+
+// The clock qualities, in the order of the wire's enumeration.
+const (
+	ClockUnknown      ClockQuality = iota // nothing vouches for it: a box without a battery may say 1970
+	ClockSynchronised                     // the kernel says that NTP or PTP keeps it
+	ClockCollector                        // agreed with the collector's time in this boot
+)
+
+// Outcome says whether a result has values.
+type Outcome string
+
+// The outcomes.
+const (
+	OK      Outcome = "ok"      // measured; has values
+	Failed  Outcome = "failed"  // tried, and the measurement itself did not work
+	Skipped Outcome = "skipped" // not tried, for a reason
+)
+
+// Reason says why a result failed or was skipped: a closed list, so that it can
+// be a metric label. An ok result has the empty reason.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNone        Reason = ""
+	ReasonTimeout     Reason = "timeout"
+	ReasonRefused     Reason = "refused"
+	ReasonUnreachable Reason = "unreachable"
+	ReasonDNS         Reason = "dns"
+	ReasonTLS         Reason = "tls"
+	ReasonHTTPStatus  Reason = "http_status"
+	ReasonRedirect    Reason = "redirect"
+	ReasonShortBody   Reason = "short_body"
+	ReasonStalled     Reason = "stalled"
+	ReasonPermission  Reason = "permission"
+	ReasonBudget      Reason = "budget"
+	ReasonBusyLine    Reason = "busy_line"
+	ReasonNoTarget    Reason = "no_target"
+	ReasonNoServer    Reason = "no_server"
+	ReasonSaturated   Reason = "saturated"
+	ReasonCPUStarved  Reason = "cpu_starved"
+	ReasonClock       Reason = "clock"
+	ReasonCancelled   Reason = "cancelled"
+	ReasonInternal    Reason = "internal"
+	ReasonOther       Reason = "other"
+)
+
+// Reasons lists every reason, in the order of the wire's enumeration.
+func Reasons() []Reason {
+	return []Reason{ReasonTimeout, ReasonRefused, ReasonUnreachable, ReasonDNS, ReasonTLS,
+		ReasonHTTPStatus, ReasonRedirect, ReasonShortBody, ReasonStalled, ReasonPermission,
+		ReasonBudget, ReasonBusyLine, ReasonNoTarget, ReasonNoServer, ReasonSaturated,
+		ReasonCPUStarved, ReasonClock, ReasonCancelled, ReasonInternal, ReasonOther}
+}
+
+// Metric names one figure: the name of its series without the prefix "pantau_".
+// Units are in the name (bits per second, seconds, ratio 0..1, bytes).
+type Metric string
+
+// The metrics that results carry.
+const (
+	DownloadBitsPerSecond Metric = "download_bits_per_second" // payload, N-stream TCP goodput
+	UploadBitsPerSecond   Metric = "upload_bits_per_second"
+	LatencySecondsMin     Metric = "latency_seconds_min"
+	LatencySecondsMedian  Metric = "latency_seconds_median"
+	LatencySecondsP95     Metric = "latency_seconds_p95"
+	JitterSeconds         Metric = "jitter_seconds"    // RFC 3550 section 6.4.1, over RTTs
+	PacketLossRatio       Metric = "packet_loss_ratio" // 0..1
+	CarrierUp             Metric = "carrier_up"        // 0/1: Ethernet carrier towards the ONT
+	LANGatewayReachable   Metric = "lan_gateway_reachable"
+	FirstHopReachable     Metric = "first_hop_reachable"
+	// TargetReachable is 0/1 per target beyond the ODP; it carries a target.
+	TargetReachable Metric = "target_reachable"
+	// ODPReachable is 1 if anything beyond the ODP answered in that slot (the
+	// ODP itself is passive and has no address), else 0.
+	ODPReachable Metric = "odp_reachable"
+	// LinkReceiveBytesTotal and LinkTransmitBytesTotal count the village's own
+	// traffic since the probe started: the probe's bytes are subtracted.
+	LinkReceiveBytesTotal  Metric = "link_receive_bytes_total"
+	LinkTransmitBytesTotal Metric = "link_transmit_bytes_total"
+	MetricOther            Metric = "other"
+)
+
+// Metrics lists every metric, in the order of the wire's enumeration.
+func Metrics() []Metric {
+	return []Metric{DownloadBitsPerSecond, UploadBitsPerSecond, LatencySecondsMin,
+		LatencySecondsMedian, LatencySecondsP95, JitterSeconds, PacketLossRatio, CarrierUp,
+		LANGatewayReachable, FirstHopReachable, TargetReachable, ODPReachable,
+		LinkReceiveBytesTotal, LinkTransmitBytesTotal}
+}
+
+// Flag qualifies an ok result without removing it: cross_traffic, clock_skew,
+// nic_limited, cpu_bound, wifi_path, retry and the like. Lower snake case.
+type Flag string
+
+// The flags that this version sets.
+const (
+	FlagClockSkew    Flag = "clock_skew"    // event time was corrected by the collector
+	FlagLateSpooled  Flag = "late_spooled"  // arrived long after it was measured
+	FlagCPUBound     Flag = "cpu_bound"     // the box, not the line, may have been the limit
+	FlagCrossTraffic Flag = "cross_traffic" // others used the line during the test
+	FlagUnenrolled   Flag = "unenrolled"    // measured by hand, not on schedule
+)
+
+// Value is one figure of a result.
+type Value struct {
+	Metric Metric
+	// Target is set only where a result speaks of several targets (reach).
+	Target TargetID
+	Number float64
+}
+
+// Result is one measurement, as the instrument made it.
+type Result struct {
+	Kind    Kind
+	Outcome Outcome
+	Reason  Reason
+	// Detail explains a failure to a person: at most MaxDetail bytes, never a label.
+	Detail string
+	// Instrument and MethodVersion say how the figure came about, such as
+	// "speedtest-go" and "1".
+	Instrument    string
+	MethodVersion string
+	// Target is what was measured against; empty where there is none.
+	Target TargetID
+	// MeasuredAt is the event time by the box's own clock, uncorrected: for a
+	// light instrument its slot, for speed the start, for counters the reading.
+	MeasuredAt time.Time
+	// Monotonic is CLOCK_BOOTTIME at MeasuredAt, in boot Boot.
+	Monotonic time.Duration
+	Boot      BootID
+	// Duration is how long the measurement took.
+	Duration time.Duration
+	Values   []Value
+	Flags    []Flag
+	// BytesReceived and BytesSent are what the measurement itself cost the line.
+	BytesReceived uint64
+	BytesSent     uint64
+}
+
+// Fail returns r as a failure without values.
+func (r Result) Fail(reason Reason, detail string) Result {
+	r.Outcome, r.Reason, r.Detail, r.Values = Failed, reason, Clip(detail), nil
+	return r
+}
+
+// Skip returns r as skipped, without values.
+func (r Result) Skip(reason Reason, detail string) Result {
+	r.Outcome, r.Reason, r.Detail, r.Values = Skipped, reason, Clip(detail), nil
+	return r
+}
+
+// Value returns the figure named m that speaks of no particular target.
+// ok is false if there is none: unknown is not zero.
+func (r Result) Value(m Metric) (n float64, ok bool) {
+	for _, v := range r.Values {
+		if v.Metric == m && v.Target == "" {
+			return v.Number, true
+		}
+	}
+	return 0, false
+}
+
+// Clip cuts s to MaxDetail bytes at a rune boundary.
+func Clip(s string) string {
+	if len(s) <= MaxDetail {
+		return s
+	}
+	s = s[:MaxDetail]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// Validate reports what makes r no honest result: a value without ok, ok
+// without a value, a reason that does not fit the outcome, a figure that is not
+// finite or is negative, a ratio above one.
+func (r Result) Validate() error {
+	var errs []error
+	switch r.Outcome {
+	case OK:
+		if r.Reason != ReasonNone {
+			errs = append(errs, fmt.Errorf("ok with reason %q", r.Reason))
+		}
+		if len(r.Values) == 0 {
+			errs = append(errs, errors.New("ok without a value"))
+		}
+	case Failed, Skipped:
+		if r.Reason == ReasonNone {
+			errs = append(errs, fmt.Errorf("%s without a reason", r.Outcome))
+		}
+		if len(r.Values) > 0 {
+			errs = append(errs, fmt.Errorf("%s with %d values", r.Outcome, len(r.Values)))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("unknown outcome %q", r.Outcome))
+	}
+	for _, v := range r.Values {
+		if math.IsNaN(v.Number) || math.IsInf(v.Number, 0) || v.Number < 0 {
+			errs = append(errs, fmt.Errorf("%s is %v", v.Metric, v.Number))
+		}
+		if (v.Metric == PacketLossRatio || v.Metric.Binary()) && v.Number > 1 {
+			errs = append(errs, fmt.Errorf("%s is %v, above 1", v.Metric, v.Number))
+		}
+	}
+	if r.Duration < 0 {
+		errs = append(errs, fmt.Errorf("negative duration %v", r.Duration))
+	}
+	return errors.Join(errs...)
+}
+
+// Binary reports whether m is a yes-or-no figure (0 or 1).
+func (m Metric) Binary() bool {
+	switch m {
+	case CarrierUp, LANGatewayReachable, FirstHopReachable, TargetReachable, ODPReachable:
+		return true
+	}
+	return false
+}
