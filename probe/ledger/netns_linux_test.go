@@ -1,0 +1,189 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// cable is two network namespaces joined by a pair of virtual Ethernet devices
+// whose frames are counted one by one (no segmentation offload).
+type cable struct {
+	near, far netns.NsHandle
+}
+
+const (
+	near4, far4 = "10.77.0.1", "10.77.0.2"
+	near6, far6 = "fd77::1", "fd77::2"
+)
+
+func newCable(t *testing.T) *cable {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	c := new(cable)
+	for _, h := range []*netns.NsHandle{&c.near, &c.far} {
+		err := onThread(func() (err error) {
+			*h, err = netns.New()
+			return err
+		})
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) {
+			t.Skipf("no network namespaces here: %v", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { h.Close() })
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(c.in(c.near, func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "line"
+		attrs.GSOMaxSegs, attrs.GSOMaxSize = 1, 1514
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "line", PeerNamespace: netlink.NsFd(int(c.far))})
+	}))
+	up := func(ns netns.NsHandle, addrs ...string) {
+		t.Helper()
+		must(c.in(ns, func() error {
+			l, err := netlink.LinkByName("line")
+			if err != nil {
+				return err
+			}
+			for _, a := range addrs {
+				addr, err := netlink.ParseAddr(a)
+				if err != nil {
+					return err
+				}
+				addr.Flags = 0x02 // IFA_F_NODAD: usable at once
+				if err := netlink.AddrAdd(l, addr); err != nil {
+					return err
+				}
+			}
+			return errors.Join(netlink.LinkSetGSOMaxSegs(l, 1), netlink.LinkSetUp(l))
+		}))
+	}
+	up(c.near, near4+"/24", near6+"/64")
+	up(c.far, far4+"/24", far6+"/64")
+	return c
+}
+
+// onThread runs f on a thread that dies with it: its namespace goes with it.
+func onThread(f func() error) error {
+	err := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err <- f()
+	}()
+	return <-err
+}
+
+func (c *cable) in(ns netns.NsHandle, f func() error) error {
+	return onThread(func() error {
+		if err := netns.Set(ns); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// counters reads the near device, as /proc/net/dev would show it.
+func (c *cable) counters(t *testing.T) (rx, tx uint64) {
+	t.Helper()
+	err := c.in(c.near, func() error {
+		l, err := netlink.LinkByName("line")
+		if err != nil {
+			return err
+		}
+		rx, tx = l.Attrs().Statistics.RxBytes, l.Attrs().Statistics.TxBytes
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rx, tx
+}
+
+// The ledger's figures are those of the interface, for both families and both
+// directions, with connections open and after they are closed. What remains is
+// payload that arrived twice, which TCP_INFO does not count.
+func TestOwnIsWhatTheInterfaceCounts(t *testing.T) {
+	for _, family := range []struct{ name, host string }{{"ipv4", far4}, {"ipv6", far6}} {
+		t.Run(family.name, func(t *testing.T) {
+			c := newCable(t)
+			var ln net.Listener
+			if err := c.in(c.far, func() (err error) {
+				ln, err = net.Listen("tcp", net.JoinHostPort(family.host, "0"))
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			serveOn(t, ln, func(c net.Conn) { io.Copy(c, c) })
+
+			l := New(Options{})
+			const conns, size = 4, 1 << 20
+			open := make([]net.Conn, conns)
+			for i := range open {
+				if err := c.in(c.near, func() (err error) {
+					open[i], err = l.DialContext(t.Context(), "tcp", ln.Addr().String())
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				defer open[i].Close()
+				exchange(t, open[i], make([]byte, size))
+			}
+			var rx0, tx0, irx0, itx0 uint64
+			same := func(when string, tolerance float64) {
+				t.Helper()
+				var report string
+				defer func() { t.Log(report) }()
+				eventually(t, when, func() bool {
+					rx, tx := l.Own()
+					irx, itx := c.counters(t)
+					rx, tx, irx, itx = rx-rx0, tx-tx0, irx-irx0, itx-itx0
+					report = fmt.Sprintf("%s: ledger %d/%d, interface %d/%d", when, rx, tx, irx, itx)
+					off := func(a, b uint64) float64 { return math.Abs(float64(a)/float64(b) - 1) }
+					return off(rx, irx) < tolerance && off(tx, itx) < tolerance
+				})
+			}
+			same("open", 0.02)
+			for _, c := range open {
+				c.Close()
+			}
+			same("closed", 0.02)
+
+			// Many small connections by themselves: here headers are most of it.
+			rx0, tx0 = l.Own()
+			irx0, itx0 = c.counters(t)
+			for range 50 {
+				var nc net.Conn
+				if err := c.in(c.near, func() (err error) {
+					nc, err = l.DialContext(t.Context(), "tcp", ln.Addr().String())
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				nc.SetDeadline(time.Now().Add(5 * time.Second))
+				exchange(t, nc, make([]byte, 100))
+				nc.Close()
+			}
+			same("50 small ones", 0.05)
+		})
+	}
+}

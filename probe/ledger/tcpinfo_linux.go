@@ -1,0 +1,33 @@
+package ledger
+
+import "golang.org/x/sys/unix"
+
+// tcpInfo reads tcp(7) TCP_INFO. bytes_sent needs Linux 4.19.
+func (c *conn) tcpInfo() (tcpInfo, bool) {
+	if c.raw == nil {
+		return tcpInfo{}, false
+	}
+	var (
+		ti     *unix.TCPInfo
+		sysErr error
+	)
+	err := c.raw.Control(func(fd uintptr) {
+		ti, sysErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	if err != nil || sysErr != nil {
+		return tcpInfo{}, false
+	}
+	// include/uapi/linux/tcp.h, include/net/tcp_states.h
+	const (
+		tsFlag    = 1 // TCPI_OPT_TIMESTAMPS
+		closed    = 7 // TCP_CLOSE
+		closeWait = 8 // TCP_CLOSE_WAIT
+	)
+	return tcpInfo{
+		received: ti.Bytes_received, sent: ti.Bytes_sent,
+		acked: ti.Bytes_acked, unsent: uint64(ti.Notsent_bytes),
+		segmentsIn: uint64(ti.Segs_in), segmentsOut: uint64(ti.Segs_out),
+		mss: uint64(ti.Snd_mss), timestamps: ti.Options&tsFlag != 0,
+		peerClosed: ti.State == closeWait, over: ti.State == closed,
+	}, true
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package ledger
+
+func (c *conn) tcpInfo() (tcpInfo, bool) { return tcpInfo{}, false }
