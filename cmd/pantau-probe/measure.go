@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pantau-desa/pantau/cmd/internal/cli"
+	"github.com/pantau-desa/pantau/probe/clock"
+	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/reach"
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/instrument/usage"
+	"github.com/pantau-desa/pantau/probe/ledger"
+	"github.com/pantau-desa/pantau/probe/measure"
+)
+
+// handTarget is the target of a measurement made by hand: no inventory names it.
+const handTarget measure.TargetID = "manual"
+
+// measurement is what `measure --json` writes.
+type measurement struct {
+	speed.Merged
+	// Targets are the single answers of reach, 0 or 1.
+	Targets map[measure.TargetID]float64 `json:"targets,omitempty"`
+}
+
+type measureFlags struct {
+	target, iface, out string
+	duration           time.Duration
+}
+
+func measureCommand() *cobra.Command {
+	var f measureFlags
+	c := &cobra.Command{
+		Use:   "measure KIND",
+		Short: "Run one instrument once, now: speed, latency, reach or usage",
+		Long: `Run one instrument once, now, without being enrolled.
+
+  speed    download and upload against a measurement server (--target URL)
+  latency  round-trip time, jitter and loss to a host (--target HOST)
+  reach    what answers: carrier, LAN gateway, first hop, a target (--target HOST or HOST:PORT)
+  usage    what an interface carries within --duration (--interface NAME)
+
+The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
+		Example: `  pantau-probe measure speed --target http://ukur.example.id:7442/speedtest
+  pantau-probe measure latency --target 192.0.2.1 --json -`,
+		Args: cli.Args(cobra.MatchAll(cobra.ExactArgs(1), func(_ *cobra.Command, args []string) error {
+			if !slices.Contains(handKinds, args[0]) {
+				return fmt.Errorf("%q is not a kind: one of %v", args[0], handKinds)
+			}
+			return nil
+		})),
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.duration < time.Second || f.duration > time.Minute {
+				return cli.Usage(errors.New("--duration is between 1s and 1m"))
+			}
+			m, err := measureOnce(c.Context(), args[0], f)
+			if err != nil {
+				return err
+			}
+			if f.out != "" {
+				err = cli.WriteJSON(f.out, m)
+			} else {
+				err = show(c, m)
+			}
+			if err == nil && m.Outcome != measure.OK {
+				err = cli.ErrSilent
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&f.target, "target", "", "what to measure against: a URL for speed, else HOST or HOST:PORT")
+	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage")
+	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
+	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, or of watching usage")
+	return c
+}
+
+var handKinds = []string{"speed", "latency", "reach", "usage"}
+
+func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement, error) {
+	clocks, err := clock.Open()
+	if err != nil {
+		return measurement{}, err
+	}
+	line, log := ledger.New(ledger.Options{}), cli.Logger(os.Stderr, slog.LevelWarn)
+	start := clocks.Now()
+	var r measure.Result
+	switch kind {
+	case "speed":
+		in, err := speed.New(speed.Options{Ledger: line, Logger: log, Duration: f.duration})
+		if err != nil {
+			return measurement{}, err
+		}
+		down, up := noTarget(measure.KindDownload), noTarget(measure.KindUpload)
+		if f.target != "" {
+			down = in.Measure(ctx, handTarget, f.target, measure.KindDownload)
+			up = in.Measure(ctx, handTarget, f.target, measure.KindUpload)
+		}
+		down.MeasuredAt = start.Wall
+		return finish(speed.Merge(down, up), nil), nil
+	case "latency":
+		r = latency.New(latency.Options{Target: handTarget, Host: hostOf(f.target), Ledger: line, Logger: log}).Measure(ctx)
+	case "reach":
+		in, err := reach.New(reach.Options{Targets: handTargets(f.target), Ledger: line, Logger: log})
+		if err != nil {
+			return measurement{}, cli.Usage(err)
+		}
+		r = in.Measure(ctx)
+	case "usage":
+		in := usage.New(usage.Options{Interface: f.iface, Own: line})
+		if r = in.Measure(ctx); r.Outcome == measure.OK {
+			select { // the first reading begins at 0
+			case <-ctx.Done():
+			case <-time.After(f.duration):
+			}
+			r = in.Measure(ctx)
+			r.Duration = clocks.Now().Mono - start.Mono
+		}
+	}
+	r.MeasuredAt = start.Wall
+	m := speed.Merged{Kind: kind, Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Instrument: r.Instrument,
+		MethodVersion: r.MethodVersion, MeasuredAt: r.MeasuredAt.UTC(), Duration: r.Duration.Seconds(), Target: r.Target,
+		Values: map[measure.Metric]float64{}, Flags: r.Flags, BytesReceived: r.BytesReceived, BytesSent: r.BytesSent}
+	targets := map[measure.TargetID]float64{}
+	for _, v := range r.Values {
+		if v.Target == "" {
+			m.Values[v.Metric] = v.Number
+		} else {
+			targets[v.Target] = v.Number
+		}
+	}
+	return finish(m, targets), nil
+}
+
+func finish(m speed.Merged, targets map[measure.TargetID]float64) measurement {
+	m.Flags = append([]measure.Flag{measure.FlagUnenrolled}, m.Flags...)
+	return measurement{Merged: m, Targets: targets}
+}
+
+func noTarget(k measure.Kind) measure.Result {
+	return measure.Result{Kind: k, Instrument: speed.InstrumentName, MethodVersion: speed.MethodVersion}.
+		Skip(measure.ReasonNoTarget, "say against which server: --target URL")
+}
+
+// hostOf takes a host from HOST, HOST:PORT or a URL.
+func hostOf(target string) string {
+	if u, err := url.Parse(target); err == nil && u.Host != "" {
+		return u.Hostname()
+	}
+	if host, _, err := net.SplitHostPort(target); err == nil {
+		return host
+	}
+	return target
+}
+
+func handTargets(target string) []reach.Target {
+	if target == "" {
+		return nil
+	}
+	t := reach.Target{ID: handTarget, Host: hostOf(target)}
+	host := target
+	if u, err := url.Parse(target); err == nil && u.Host != "" {
+		host = u.Host
+	}
+	if _, port, err := net.SplitHostPort(host); err == nil {
+		t.Port, _ = strconv.Atoi(port) // a wrong one is named by the instrument
+	}
+	return []reach.Target{t}
+}
+
+// show prints a table for people.
+func show(c *cobra.Command, m measurement) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\t%s", m.Kind, m.Outcome)
+	if m.Reason != measure.ReasonNone {
+		fmt.Fprintf(w, " (%s)", m.Reason)
+	}
+	fmt.Fprintln(w)
+	if m.Detail != "" {
+		fmt.Fprintf(w, "\t%s\n", m.Detail)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Values)) {
+		fmt.Fprintf(w, "%s\t%s\n", k, human(k, m.Values[k]))
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.Targets)) {
+		fmt.Fprintf(w, "target %s\t%s\n", id, human(measure.TargetReachable, m.Targets[id]))
+	}
+	fmt.Fprintf(w, "took\t%.1f s, %.2f MB received, %.2f MB sent\n", m.Duration, float64(m.BytesReceived)/1e6, float64(m.BytesSent)/1e6)
+	return w.Flush()
+}
+
+func human(k measure.Metric, v float64) string {
+	switch k {
+	case measure.DownloadBitsPerSecond, measure.UploadBitsPerSecond:
+		return fmt.Sprintf("%.2f Mbps", v/1e6)
+	case measure.LatencySecondsMin, measure.LatencySecondsMedian, measure.LatencySecondsP95, measure.JitterSeconds:
+		return fmt.Sprintf("%.2f ms", v*1e3)
+	case measure.PacketLossRatio:
+		return fmt.Sprintf("%.1f%%", v*100)
+	case measure.LinkReceiveBytesTotal, measure.LinkTransmitBytesTotal:
+		return fmt.Sprintf("%.0f bytes", v)
+	}
+	if k.Binary() {
+		return map[bool]string{true: "yes", false: "no"}[v > 0]
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}

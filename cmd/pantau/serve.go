@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pantau-desa/pantau/cmd/internal/cli"
+	"github.com/pantau-desa/pantau/collector"
+	"github.com/pantau-desa/pantau/collector/ingest"
+	"github.com/pantau-desa/pantau/collector/provision"
+	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/configs/settings"
+	"github.com/pantau-desa/pantau/probe"
+)
+
+type serveSettings struct {
+	DataDir   string `mapstructure:"data_dir"`
+	Inventory string `mapstructure:"inventory"`
+	// Schematic says that the inventory's positions are not true ones.
+	Schematic bool `mapstructure:"schematic_positions"`
+	Ingest    struct {
+		Listen string   `mapstructure:"listen"`
+		Names  []string `mapstructure:"names"`
+	} `mapstructure:"ingest"`
+	Office struct {
+		Listen string `mapstructure:"listen"`
+	} `mapstructure:"office"`
+	Probes struct {
+		Light         time.Duration `mapstructure:"light"`
+		Seal          time.Duration `mapstructure:"seal"`
+		Transition    time.Duration `mapstructure:"transition"`
+		Heartbeat     time.Duration `mapstructure:"heartbeat"`
+		SpeedMean     time.Duration `mapstructure:"speed_mean"`
+		SpeedDuration time.Duration `mapstructure:"speed_duration"`
+	} `mapstructure:"probes"`
+	States struct {
+		DownAfter time.Duration `mapstructure:"down_after"`
+	} `mapstructure:"states"`
+	Store struct {
+		Retention time.Duration `mapstructure:"retention"`
+	} `mapstructure:"store"`
+	LogLevel string `mapstructure:"log_level"`
+}
+
+func defaultServe() serveSettings {
+	s := serveSettings{DataDir: "/var/lib/pantau", Inventory: "/etc/pantau/inventory", LogLevel: "info"}
+	s.Ingest.Listen = ingest.DefaultAddr
+	s.Office.Listen = "127.0.0.1:7480"
+	return s
+}
+
+func (s *serveSettings) schedule() provision.Schedule { return provision.Schedule(s.Probes) }
+
+// Check implements settings.Checker.
+func (s *serveSettings) Check() map[string]string {
+	wrong := map[string]string{}
+	for key, v := range map[string]string{"data_dir": s.DataDir, "inventory": s.Inventory} {
+		if v == "" {
+			wrong[key] = "is empty: name a directory"
+		}
+	}
+	for key, v := range map[string]string{"ingest.listen": s.Ingest.Listen, "office.listen": s.Office.Listen} {
+		if _, _, err := net.SplitHostPort(v); err != nil {
+			wrong[key] = "is not HOST:PORT or :PORT"
+		}
+	}
+	for key, what := range s.schedule().Check() {
+		wrong["probes."+key] = what
+	}
+	if d := s.States.DownAfter; d != 0 && (d < time.Minute || d > time.Hour) {
+		wrong["states.down_after"] = fmt.Sprintf("%v is not within 1m and 1h; three heartbeats must fit in", d)
+	}
+	if d := s.Store.Retention; d != 0 && d < 3*24*time.Hour {
+		wrong["store.retention"] = fmt.Sprintf("%v is less than 3d: late results would have nowhere to go", d)
+	}
+	if _, ok := cli.Level(s.LogLevel); !ok {
+		wrong["log_level"] = "is not one of debug, info, warn, error"
+	}
+	return wrong
+}
+
+func loadServe(file string) (*serveSettings, error) {
+	s := defaultServe()
+	if err := settings.Load(file, &s); err != nil {
+		return nil, problems(err)
+	}
+	return &s, nil
+}
+
+func serveCommand() *cobra.Command {
+	var config string
+	c := &cobra.Command{
+		Use:     "serve --config FILE",
+		Short:   "The collector: takes what probes send, keeps it, shows it",
+		Example: "  pantau serve --config /etc/pantau/pantau.yaml",
+		Args:    cli.Args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := loadServe(config)
+			if err != nil {
+				return cli.Usage(err)
+			}
+			return serve(c.Context(), s)
+		},
+	}
+	c.Flags().StringVar(&config, "config", "", "settings file")
+	_ = c.MarkFlagRequired("config")
+	return c
+}
+
+func serve(ctx context.Context, s *serveSettings) error {
+	level, _ := cli.Level(s.LogLevel)
+	office, err := net.Listen("tcp", s.Office.Listen)
+	if err != nil {
+		return fmt.Errorf("office.listen: %w", err)
+	}
+	col, err := collector.New(ctx, collector.Options{
+		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
+		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Retention: s.Store.Retention, Schematic: s.Schematic,
+		Software: probe.Version(), Logger: cli.Logger(os.Stderr, level),
+	})
+	if err != nil {
+		err = errors.Join(err, closeQuietly(office))
+		var wrong inventory.Problems
+		if errors.As(err, &wrong) {
+			return cli.Usage(fmt.Errorf("%d problems with the inventory, see `pantau check inventory %s`; the first is\n%v", len(wrong), s.Inventory, wrong[0]))
+		}
+		return err
+	}
+	return col.Run(ctx)
+}
+
+func closeQuietly(l net.Listener) error {
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}

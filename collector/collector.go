@@ -1,0 +1,330 @@
+// Package collector is the office side as a whole: it wires ingest, journal,
+// stores, states, queries and pages together, and owns every goroutine of them.
+//
+// It guarantees that what a probe was told is durable is in the journal before
+// anything else is made of it, and that a store, a page or a query that fails
+// delays nobody but itself.
+package collector
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pantau-desa/pantau/collector/admin"
+	"github.com/pantau-desa/pantau/collector/ingest"
+	"github.com/pantau-desa/pantau/collector/journal"
+	"github.com/pantau-desa/pantau/collector/journal/index"
+	"github.com/pantau-desa/pantau/collector/provision"
+	"github.com/pantau-desa/pantau/collector/query"
+	"github.com/pantau-desa/pantau/collector/registry"
+	"github.com/pantau-desa/pantau/collector/sink"
+	"github.com/pantau-desa/pantau/collector/sink/tsdb"
+	"github.com/pantau-desa/pantau/collector/state"
+	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/probe/wire"
+)
+
+// Options of a Collector.
+type Options struct {
+	DataDir   string // everything is kept below it
+	Inventory string // directory of CSV files
+	Names     []string
+
+	// Ingest listens for probes, TLS and datagrams, at an address or on the given
+	// listeners.
+	IngestAddr string
+	Listeners  []net.Listener
+	Packets    []*net.UDPConn
+	// Office serves pages, PromQL and metrics. It is closed by the collector.
+	Office net.Listener
+
+	Schedule   provision.Schedule
+	DownAfter  time.Duration // silence of a site; 0: 170 s
+	Retention  time.Duration // of the embedded store; 0: 400 days
+	Simulation bool          // marks every page
+	Schematic  bool          // the inventory's positions are not true ones
+	Software   string
+	Logger     *slog.Logger
+}
+
+// Collector is one running collector. Make it with New, then Run it once.
+type Collector struct {
+	opt Options
+	log *slog.Logger
+	reg *prometheus.Registry
+	inv atomic.Pointer[inventory.Inventory]
+
+	journal  *journal.Journal
+	index    *index.Index
+	registry *registry.Registry
+	store    *tsdb.DB
+	runner   *sink.Runner
+	states   *state.Engine
+	ingest   *ingest.Server
+	admin    *admin.Server
+	engine   *query.Querier
+	office   *http.Server
+	close    []func() error // of what is open, in order of opening
+}
+
+// New opens everything below the data directory and listens; nothing is answered
+// before Run. What is wrong with the inventory is reported at once.
+func New(ctx context.Context, o Options) (c *Collector, err error) {
+	c = &Collector{opt: o, log: o.Logger, reg: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.closeAll())
+		}
+	}()
+	c.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	inv, err := inventory.Load(o.Inventory)
+	if err != nil {
+		return c, err
+	}
+	c.inv.Store(inv)
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return c, err
+	}
+	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openStates, c.openStore, c.openIngest, c.openOffice} {
+		if err := step(ctx); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Collector) closeLater(f func() error) { c.close = append(c.close, f) }
+
+func (c *Collector) closeAll() error {
+	var errs []error
+	for _, f := range slices.Backward(c.close) {
+		errs = append(errs, f())
+	}
+	c.close = nil
+	return errors.Join(errs...)
+}
+
+func (c *Collector) path(name ...string) string {
+	return filepath.Join(append([]string{c.opt.DataDir}, name...)...)
+}
+
+func (c *Collector) inventory() *inventory.Inventory { return c.inv.Load() }
+
+func (c *Collector) openJournal(ctx context.Context) (err error) {
+	c.journal, err = journal.Open(journal.Options{Dir: c.path("journal"), Logger: c.log, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.journal.Close)
+	codec, err := wire.NewCodec()
+	if err != nil {
+		return err
+	}
+	c.index, err = index.Open(ctx, index.Options{Path: c.path("index.db"), Journal: c.journal, Logger: c.log, Registerer: c.reg,
+		Key: func(r journal.Record) (index.Key, wire.Digest, bool) {
+			b, err := codec.DecodeBatch(r.Body)
+			return index.Key{Probe: b.Probe, Epoch: b.Epoch, Seq: b.Seq}, wire.DigestOf(r.Body), err == nil
+		}})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.index.Close)
+	if err := c.noteStart(ctx); err != nil {
+		return err
+	}
+	return c.noteInventory(ctx)
+}
+
+// noteStart writes into the evidence that a collector began to listen.
+func (c *Collector) noteStart(ctx context.Context) error {
+	body, err := json.Marshal(map[string]any{"software": c.opt.Software, "go": runtime.Version(), "pid": os.Getpid()})
+	if err != nil {
+		return err
+	}
+	_, err = c.journal.Append(ctx, journal.Record{Type: journal.Start, ReceivedAt: time.Now(), Body: body})
+	return err
+}
+
+// noteInventory keeps each revision of the inventory in the evidence: a figure is
+// worth as much as the facts it is held against.
+func (c *Collector) noteInventory(ctx context.Context) error {
+	digest := c.inventory().Digest()
+	sum := hex.EncodeToString(digest[:])
+	file := c.path("inventory.sha256")
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if string(old) == sum {
+		return nil
+	}
+	raw, err := json.Marshal(c.inventory().Files()) // file name -> base64
+	if err != nil {
+		return err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	body := enc.EncodeAll(raw, nil)
+	if _, err := c.journal.Append(ctx, journal.Record{Type: journal.Inventory, ReceivedAt: time.Now(),
+		Headers: []journal.Header{{Key: "Sha256", Value: sum}}, Body: body}); err != nil {
+		return fmt.Errorf("the inventory's revision cannot be kept: %w", err)
+	}
+	return writeFile(file, []byte(sum))
+}
+
+func (c *Collector) openRegistry(context.Context) (err error) {
+	c.registry, err = registry.Open(registry.Options{Dir: c.path("registry"), Names: c.opt.Names, Logger: c.log, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.registry.Close)
+	return nil
+}
+
+func (c *Collector) openStates(context.Context) error {
+	file := c.path("states")
+	var last state.Snapshot
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		err = last.UnmarshalBinary(raw)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Error("the states of the last run are unreadable: they are learnt anew", "err", err)
+	}
+	c.states = state.New(state.Options{
+		Sites:    c.sites,
+		Enrolled: c.registry.Enrolled,
+		Restored: last,
+		Keep: func(ctx context.Context, s state.Snapshot) error {
+			body, err := s.MarshalBinary()
+			if err != nil {
+				return err
+			}
+			if _, err := c.journal.Append(ctx, journal.Record{Type: journal.State, ReceivedAt: s.At, Body: body}); err != nil {
+				return err
+			}
+			return writeFile(file, body)
+		},
+		Stalled: func(ctx context.Context, from, to time.Time) {
+			body, err := json.Marshal(map[string]time.Time{"from": from.UTC(), "to": to.UTC()})
+			if err == nil {
+				_, err = c.journal.Append(ctx, journal.Record{Type: journal.Stall, ReceivedAt: to, Body: body})
+			}
+			if err != nil {
+				c.log.Error("a stall cannot be kept", "err", err)
+			}
+		},
+		DownAfter: c.opt.DownAfter, Logger: c.log, Registerer: c.reg,
+	})
+	return nil
+}
+
+// sites is the inventory as the states see it.
+func (c *Collector) sites(at time.Time) []state.Site {
+	inv := c.inventory()
+	all := inv.Sites(at)
+	out := make([]state.Site, 0, len(all))
+	for _, s := range all {
+		x := state.Site{ID: s.ID, Coverage: s.Access != inventory.AccessNone}
+		for _, p := range inv.ProbesAt(s.ID, at) {
+			x.Probes = append(x.Probes, p.Probe)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func (c *Collector) openStore(context.Context) (err error) {
+	c.store, err = tsdb.Open(tsdb.Options{Dir: c.path("tsdb"), Retention: c.opt.Retention, Logger: c.log, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
+	metrics, err := sink.NewMetrics(c.reg)
+	if err == nil {
+		c.runner, err = sink.NewRunner(sink.Options{Name: "tsdb", Sink: c.store, Journal: c.journal,
+			Cursor: journal.NewCursor(c.path("tsdb", "cursor")), Inventory: c.inventory, Metrics: metrics, Logger: c.log})
+	}
+	if err != nil {
+		return errors.Join(err, c.store.Close())
+	}
+	c.closeLater(c.runner.Close)
+	return nil
+}
+
+func (c *Collector) openIngest(context.Context) (err error) {
+	c.ingest, err = ingest.New(ingest.Options{Addr: c.opt.IngestAddr, Listeners: c.opt.Listeners, Packets: c.opt.Packets,
+		Registry: c.registry, Journal: c.journal, Index: c.index, Configs: provision.New(c.inventory, c.opt.Schedule),
+		Batches: c.states, Beats: c.states, Logger: c.log, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.ingest.Close)
+	c.admin, err = admin.New(admin.Options{DataDir: c.opt.DataDir, Registry: c.registry, Inventory: c.inventory,
+		LastBeat: c.states.LastBeat, Logger: c.log})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.admin.Close)
+	return nil
+}
+
+// Run serves until ctx ends, then closes everything.
+func (c *Collector) Run(ctx context.Context) error {
+	c.log.Info("collector runs", "ingest", c.ingest.Addr(), "office", c.OfficeAddr(),
+		"villages", len(c.inventory().Villages()), "version", c.opt.Software)
+	g, gctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.runner.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
+		g.Go(func() error { return run(gctx) })
+	}
+	err := g.Wait()
+	return errors.Join(err, c.closeAll())
+}
+
+// IngestAddr is where probes reach this collector.
+func (c *Collector) IngestAddr() net.Addr { return c.ingest.Addr() }
+
+// OfficeAddr is where people and Grafana reach it.
+func (c *Collector) OfficeAddr() net.Addr { return c.opt.Office.Addr() }
+
+// Snapshot is the state of every site now.
+func (c *Collector) Snapshot() state.Snapshot { return c.states.Snapshot() }
+
+// Query reads the embedded store.
+func (c *Collector) Query() *query.Querier { return c.engine }
+
+// CaughtUp reports whether the embedded store has all that the journal has.
+func (c *Collector) CaughtUp() bool { return c.runner.CaughtUp() }
+
+// TLS is the ingest listener's configuration, for tests that speak to it.
+func (c *Collector) TLS() *tls.Config { return c.registry.TLS() }
+
+// writeFile replaces a file so that it is whole or not there. What it holds can
+// be learnt anew, so it is not synced.
+func writeFile(name string, data []byte) error {
+	tmp := name + ".tmp"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}

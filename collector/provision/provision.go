@@ -1,0 +1,80 @@
+// Package provision tells each probe what to measure: a function of the inventory
+// at an instant and of the fleet's schedule, so that two collectors tell a probe
+// the same.
+package provision
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/wire"
+	"github.com/pantau-desa/pantau/probe/wire/wirepb"
+)
+
+// Schedule is how often probes measure and speak. A zero duration leaves it to
+// the probe's default.
+type Schedule struct {
+	Light         time.Duration // between two slots of latency, reach and usage; 60 s
+	Seal          time.Duration // between two batches; 5 min
+	Transition    time.Duration // least time between two batches when something changes; 60 s
+	Heartbeat     time.Duration // 30 s
+	SpeedMean     time.Duration // mean time between two speed tests; 6 h
+	SpeedDuration time.Duration // of one direction; 10 s
+}
+
+// Check returns what is wrong with the schedule, by the name of the field.
+func (s Schedule) Check() map[string]string {
+	wrong := map[string]string{}
+	bounds := func(name string, d, least, most time.Duration) {
+		if d != 0 && (d < least || d > most) {
+			wrong[name] = fmt.Sprintf("%v is not within %v and %v", d, least, most)
+		}
+	}
+	bounds("light", s.Light, 10*time.Second, 5*time.Minute)
+	bounds("seal", s.Seal, time.Second, time.Hour)
+	bounds("transition", s.Transition, time.Second, time.Hour)
+	bounds("heartbeat", s.Heartbeat, 5*time.Second, 55*time.Second) // three of them fit the 170 s of silence
+	bounds("speed_mean", s.SpeedMean, 30*time.Second, 31*24*time.Hour)
+	bounds("speed_duration", s.SpeedDuration, 2*time.Second, 60*time.Second)
+	return wrong
+}
+
+// Provisioner makes configurations. It is safe for concurrent use.
+type Provisioner struct {
+	inventory func() *inventory.Inventory
+	schedule  Schedule
+}
+
+// New makes a provisioner on the inventory of the moment.
+func New(inv func() *inventory.Inventory, s Schedule) *Provisioner {
+	return &Provisioner{inventory: inv, schedule: s}
+}
+
+// Config is what a probe measures at an instant, with its version. A probe that
+// the inventory places nowhere is an error.
+func (p *Provisioner) Config(id measure.ProbeID, at time.Time) (*wirepb.ProbeConfig, uint64, error) {
+	inv := p.inventory()
+	place, ok := inv.Probe(id, at)
+	if !ok {
+		return nil, 0, fmt.Errorf("the inventory places probe %s nowhere on %s", id, at.Format(time.DateOnly))
+	}
+	c := &wirepb.ProbeConfig{
+		LanGateway: place.LANGateway, FirstHop: place.FirstHop, UsageInterface: place.UsageInterface,
+		LightIntervalNs: int64(p.schedule.Light), SealIntervalNs: int64(p.schedule.Seal),
+		TransitionSealMinNs: int64(p.schedule.Transition), HeartbeatIntervalNs: int64(p.schedule.Heartbeat),
+		SpeedMeanIntervalNs: int64(p.schedule.SpeedMean), SpeedDurationNs: int64(p.schedule.SpeedDuration),
+	}
+	for _, t := range inv.ReachTargets(place.Site, at) {
+		c.ReachTargets = append(c.ReachTargets, &wirepb.ReachTarget{Id: string(t.ID), Address: t.Address, Port: uint32(t.Port)})
+	}
+	for _, t := range inv.SpeedTargets(place.Site, at) {
+		c.SpeedTargets = append(c.SpeedTargets, &wirepb.SpeedTarget{Id: string(t.ID), Url: t.URL})
+	}
+	if t, ok := inv.LatencyTarget(place.Site, at); ok {
+		c.LatencyTarget, c.LatencyAddress = string(t.ID), t.Address
+	}
+	version, err := wire.ConfigVersion(c)
+	return c, version, err
+}
