@@ -162,6 +162,17 @@ func (e *Engine) probe(id measure.ProbeID) *probe {
 	return p
 }
 
+// LastBeat is when the latest sign of life of a probe arrived; zero: none since
+// the start.
+func (e *Engine) LastBeat(id measure.ProbeID) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.probes[id]; p != nil {
+		return p.beat
+	}
+	return time.Time{}
+}
+
 // Snapshot is the state of every site now.
 func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()

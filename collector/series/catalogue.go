@@ -1,0 +1,115 @@
+package series
+
+import (
+	"slices"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/pantau-desa/pantau/probe/measure"
+)
+
+// Names of the series that do not come from one metric of a result.
+const (
+	VillageState = prefix + "village_state"
+	SiteInfo     = prefix + "site_info"
+	PlanDownload = prefix + "plan_download_bits_per_second"
+	PlanUpload   = prefix + "plan_upload_bits_per_second"
+	ResultTotal  = prefix + "result_total"
+
+	prefix         = "pantau_"
+	latencySeconds = prefix + "latency_seconds"
+)
+
+// Definition describes one series by name: what /api/v1/metadata answers, and
+// what rules, dashboards and documents are held against.
+type Definition struct {
+	Name string
+	Type model.MetricType
+	// Unit is the base unit that the name carries; empty for a code or a count.
+	Unit string
+	Help string
+	// Labels are all labels that a sample may carry, sorted. One that is empty
+	// (not known) is absent from the sample.
+	Labels []string
+}
+
+// Has reports whether samples of d may carry the label.
+func (d Definition) Has(label string) bool {
+	_, ok := slices.BinarySearch(d.Labels, label)
+	return ok
+}
+
+func define(name string, t model.MetricType, unit, help string, groups ...[]string) Definition {
+	d := Definition{Name: name, Type: t, Unit: unit, Help: help, Labels: slices.Concat(groups...)}
+	slices.Sort(d.Labels)
+	return d
+}
+
+// Catalogue lists every series that the collector makes of results, states and
+// the inventory, sorted by name.
+func Catalogue() []Definition {
+	const (
+		gauge   = model.MetricTypeGauge
+		counter = model.MetricTypeCounter
+		info    = model.MetricTypeInfo
+
+		bits, seconds = "bits_per_second", "seconds"
+	)
+	village := []string{"province", "regency", "district", "village"}
+	site := append(slices.Clone(village), "site")
+	probe := append(slices.Clone(site), "probe")
+	target := append(slices.Clone(probe), "target")
+
+	facts := []string{"access", "district_name", "isp", "isp_name", "lat", "lon", "name", "odp",
+		"population", "province_name", "regency_name", "village_name"}
+
+	return []Definition{
+		define("pantau_carrier_up", gauge, "", "1 if the Ethernet port towards the ONT has a carrier, else 0.", probe),
+		define("pantau_download_bits_per_second", gauge, bits, "Download speed: payload over several TCP streams. Sparse: read with last_over_time.", target),
+		define("pantau_first_hop_reachable", gauge, "", "1 if the provider's first hop answered in that minute, else 0.", probe),
+		define("pantau_jitter_seconds", gauge, seconds, "Jitter of round trips (RFC 3550, section 6.4.1).", target),
+		define("pantau_lan_gateway_reachable", gauge, "", "1 if the LAN gateway (the ONT or router) answered in that minute, else 0.", probe),
+		define(latencySeconds, gauge, seconds, "Round-trip time to the target in that minute: stat is min, median or p95.", target, []string{"stat"}),
+		define("pantau_link_receive_bytes_total", counter, "bytes", "The village's own traffic towards it, since the probe started; the probe's tests are subtracted.", probe),
+		define("pantau_link_transmit_bytes_total", counter, "bytes", "The village's own traffic from it, since the probe started; the probe's tests are subtracted.", probe),
+		define("pantau_odp_reachable", gauge, "", "1 if anything beyond the ODP answered in that minute, else 0; the ODP itself has no address.", probe),
+		define("pantau_packet_loss_ratio", gauge, "ratio", "Share of the latency probes without an answer, 0 to 1.", target),
+		define(PlanDownload, gauge, bits, "Download speed that the site's contract of that day promises.", site),
+		define(PlanUpload, gauge, bits, "Upload speed that the site's contract of that day promises.", site),
+		define(ResultTotal, counter, "", "Results of the probe since its boot, by kind, outcome and reason, as it counted them itself.", probe, []string{"kind", "outcome", "reason"}),
+		define(SiteInfo, info, "", "Facts about a site from the inventory, as labels; the value is 1.", site, facts),
+		define("pantau_target_reachable", gauge, "", "1 if the target answered in that minute, else 0.", target),
+		define("pantau_upload_bits_per_second", gauge, bits, "Upload speed: payload over several TCP streams. Sparse: read with last_over_time.", target),
+		define(VillageState, gauge, "", "State of the village: 1 up, 2 degraded, 3 down, 4 probe_fault, 5 never_seen, 6 no_coverage, 7 maintenance.", village),
+	}
+}
+
+// shape says how the samples of one metric of the vocabulary are named and
+// labelled.
+type shape struct {
+	name   string
+	stat   string // label stat, for latency
+	target bool   // carries a target
+}
+
+// shapes is the mapping from the vocabulary to the catalogue. A metric that is
+// not in it, such as one of a newer probe, gives no sample.
+func shapes() map[measure.Metric]shape {
+	m := make(map[measure.Metric]shape)
+	for _, x := range measure.Metrics() {
+		m[x] = shape{name: prefix + string(x)}
+	}
+	for x, stat := range map[measure.Metric]string{measure.LatencySecondsMin: "min",
+		measure.LatencySecondsMedian: "median", measure.LatencySecondsP95: "p95"} {
+		m[x] = shape{name: latencySeconds, stat: stat}
+	}
+	for _, d := range Catalogue() {
+		for x, s := range m {
+			if s.name == d.Name {
+				s.target = d.Has("target")
+				m[x] = s
+			}
+		}
+	}
+	return m
+}

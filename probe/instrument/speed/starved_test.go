@@ -1,0 +1,109 @@
+package speed_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/ledger"
+	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/target"
+)
+
+// starvedURL makes the test binary measure this server and print the result.
+const starvedURL = "SPEED_TEST_STARVED_URL"
+
+func TestMain(m *testing.M) {
+	url := os.Getenv(starvedURL)
+	if url == "" {
+		os.Exit(m.Run())
+	}
+	// The first byte says that the parent has set the quota.
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		os.Exit(1)
+	}
+	i, err := speed.New(speed.Options{Duration: 4 * time.Second, Ledger: ledger.New(ledger.Options{})})
+	if err != nil {
+		os.Exit(1)
+	}
+	json.NewEncoder(os.Stdout).Encode(i.Measure(context.Background(), "", url, measure.KindDownload))
+}
+
+// On 5% of a processor the rate stays that of the path, and the result says
+// that the box may have been the limit. (speedtest-go's own figure is 11 to 27%
+// too high there.)
+func TestStarvedOfCPU(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a transfer in real time")
+	}
+	const truth = 20e6
+	url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), starvedURL+"="+url)
+	cmd.Stderr = os.Stderr
+	var out strings.Builder
+	cmd.Stdout = &out
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	throttle(t, cmd.Process.Pid, 5)
+	fmt.Fprintln(in)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	st,_:=os.ReadFile(fmt.Sprintf("/sys/fs/cgroup/cpu/pantau-speed-test-%d/cpu.stat",cmd.Process.Pid)); t.Log(string(st), cmd.ProcessState.SystemTime(), cmd.ProcessState.UserTime())
+	var r measure.Result
+	if err := json.Unmarshal([]byte(out.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	check(t, r, measure.KindDownload, truth, 0.05)
+	if !slices.Contains(r.Flags, measure.FlagCPUBound) {
+		t.Errorf("flags %v do not say so", r.Flags)
+	}
+}
+
+// throttle gives a process so many per cent of one processor, by a control
+// group of either version; without the right to, it skips the test.
+func throttle(t *testing.T, pid, percent int) {
+	t.Helper()
+	name := fmt.Sprintf("pantau-speed-test-%d", pid)
+	v1, v2 := "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
+	var dir string
+	var files [][2]string
+	if _, err := os.Stat(filepath.Join(v1, "cpu.cfs_quota_us")); err == nil {
+		dir = filepath.Join(v1, name)
+		files = [][2]string{{"cpu.cfs_period_us", "100000"}, {"cpu.cfs_quota_us", fmt.Sprint(percent * 1000)}}
+	} else {
+		dir = filepath.Join(v2, name)
+		files = [][2]string{{"cpu.max", fmt.Sprintf("%d 100000", percent*1000)}}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skip("no control group: ", err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "the control group is gone", func() bool { return os.Remove(dir) == nil || !exists(dir) })
+	})
+	for _, f := range append(files, [2]string{"cgroup.procs", fmt.Sprint(pid)}) {
+		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0o644); err != nil {
+			t.Skip("no control over the processor: ", err)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
