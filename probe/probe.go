@@ -156,7 +156,12 @@ func (p *Probe) client() *http.Client {
 
 func pinned(p *Probe) *tls.Config { return push.PinnedTLS(p.id.CA, p.time.Floor) }
 
-// Run measures and pushes until ctx ends. What is pending is sealed at the end.
+// farewell is how long the end waits for the collector to take what was sealed
+// last. The box may be switched off for days; the results would be kept, but late.
+const farewell = 3 * time.Second
+
+// Run measures and pushes until ctx ends. What is pending is sealed at the end,
+// and pushed if the collector takes it within [farewell].
 func (p *Probe) Run(ctx context.Context) error {
 	p.log.Info("probe runs", "probe", p.id.Probe, "site", p.id.Site, "collector", p.id.Collector, "version", p.opt.Software)
 	g, ctx := errgroup.WithContext(ctx)
@@ -169,6 +174,10 @@ func (p *Probe) Run(ctx context.Context) error {
 		g.Go(func() error { return p.serveMetrics(ctx) })
 	}
 	err := g.Wait()
+	p.seal() // everything that measured has ended
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	p.uploader.Flush(last)
 	return errors.Join(err, p.spool.Close())
 }
 
@@ -232,7 +241,6 @@ func (p *Probe) sealing(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			p.seal() // so that a restart need not wait to be heard
 			return nil
 		case <-timer.C:
 		case <-p.sealNow:
@@ -241,7 +249,6 @@ func (p *Probe) sealing(ctx context.Context) error {
 			wait := max(time.Until(last.Add(least)), min(transitionGather, least))
 			select {
 			case <-ctx.Done():
-				p.seal()
 				return nil
 			case <-time.After(wait):
 			}

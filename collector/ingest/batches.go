@@ -142,7 +142,10 @@ func (s *Server) decode(ctx context.Context, body []byte) (wire.Batch, *refusal)
 		return wire.Batch{}, refuse(http.StatusRequestTimeout, incomplete, "the probe did not wait")
 	}
 	b, err := s.codec.DecodeBatch(body)
-	if err != nil {
+	switch {
+	case errors.Is(err, wire.ErrTooLarge):
+		return b, refuse(http.StatusRequestEntityTooLarge, tooLarge, "the batch cannot be read: %v", err)
+	case err != nil:
 		return b, refuse(http.StatusBadRequest, malformed, "the batch cannot be read: %v", err)
 	}
 	return b, nil

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,13 +22,10 @@ func ignorable() []reason {
 	return []reason{malformed, unknownProbe, revoked, badSignature, replayed, internalFault}
 }
 
-// datagrams answers heartbeats on one socket until ctx ends. One goroutine reads,
+// datagrams answers heartbeats on one prepared socket until ctx ends. One goroutine reads,
 // judges and answers: a country's beats take a few per cent of a core.
-func (s *Server) datagrams(ctx context.Context, c *net.UDPConn) error {
+func (s *Server) datagrams(ctx context.Context, c *net.UDPConn) {
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if err := prepare(c); err != nil {
-		return err
-	}
 	// One byte more than a beat, so that a longer datagram does not look like one.
 	buf := make([]byte, wire.HeartbeatSize+1)
 	oob := make([]byte, 256)
@@ -38,12 +34,12 @@ func (s *Server) datagrams(ctx context.Context, c *net.UDPConn) error {
 		n, oobn, _, from, err := c.ReadMsgUDPAddrPort(buf, oob)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+				return
 			}
 			// Errors of single datagrams, or of memory: the socket goes on.
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-time.After(10 * time.Millisecond):
 			}
 			continue
@@ -117,19 +113,18 @@ func parseControl(oob []byte) (c control) {
 		}
 		oob = rest
 		switch {
-		case head.Level == unix.SOL_SOCKET && head.Type == unix.SO_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
-			ts := *(*unix.Timespec)(unsafe.Pointer(&data[0]))
-			c.arrived = time.Unix(ts.Unix())
+		case head.Level == unix.SOL_SOCKET && head.Type == unix.SO_TIMESTAMPNS && len(data) >= 16: // two 64-bit words
+			c.arrived = time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
 		case head.Level == unix.SOL_SOCKET && head.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
 			c.lost = binary.NativeEndian.Uint32(data)
 		case head.Level == unix.IPPROTO_IP && head.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			in := (*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0]))
-			c.reply = unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: in.Spec_dst})
+			// struct in_pktinfo: interface, local address, header's destination. The
+			// interface is left to the routes.
+			c.reply = unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: [4]byte(data[4:8])})
 		case head.Level == unix.IPPROTO_IPV6 && head.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			in := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
-			out := unix.Inet6Pktinfo{Addr: in.Addr}
-			if netip.AddrFrom16(in.Addr).IsLinkLocalUnicast() {
-				out.Ifindex = in.Ifindex
+			out := unix.Inet6Pktinfo{Addr: [16]byte(data[:16])} // struct in6_pktinfo: address, interface
+			if netip.AddrFrom16(out.Addr).IsLinkLocalUnicast() {
+				out.Ifindex = binary.NativeEndian.Uint32(data[16:])
 			}
 			c.reply = unix.PktInfo6(&out)
 		}

@@ -257,7 +257,7 @@ func TestBeatsQueuedOverAStall(t *testing.T) {
 	<-hold.enter // the collector stands still
 	sent := time.Now()
 	send(t, conn, marshal(t, wire.Heartbeat{Probe: b.ID, Boot: ingesttest.Boot, Counter: 1}, b.Heartbeat))
-	const stall = 200 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	time.AfterFunc(stall, func() { close(hold.leave) })
 	for len(c.Beats()) < 2 {
 		select {

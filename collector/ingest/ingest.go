@@ -176,6 +176,11 @@ func New(o Options) (*Server, error) {
 		s.opt.Listeners, s.opt.Packets = []net.Listener{l}, []*net.UDPConn{p}
 	}
 	s.http = s.newHTTP()
+	for _, p := range s.opt.Packets {
+		if err := prepare(p); err != nil {
+			return nil, errors.Join(fmt.Errorf("ingest: udp %s: %w", p.LocalAddr(), err), s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -244,9 +249,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	for _, p := range s.opt.Packets {
 		g.Go(func() error {
-			if err := s.datagrams(ctx, p); err != nil {
-				return fmt.Errorf("ingest: udp %s: %w", p.LocalAddr(), err)
-			}
+			s.datagrams(ctx, p)
 			return nil
 		})
 	}
@@ -275,7 +278,7 @@ func (s *Server) newHTTP() *http.Server {
 		Protocols: protocols,
 		// A probe has one batch in flight; a few more are for whatever stands before us.
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 16},
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: min(10*time.Second, s.opt.BodyTimeout),
 		ReadTimeout:       s.opt.BodyTimeout,
 		WriteTimeout:      s.opt.BodyTimeout + s.opt.JournalTimeout + 10*time.Second,
 		// A probe pushes every five minutes: a connection is worth keeping for what

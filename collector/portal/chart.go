@@ -156,6 +156,7 @@ type span struct {
 func spans() []span {
 	const day = 24 * time.Hour
 	return []span{
+		{"15menit", "15 menit", 15 * time.Minute, time.Minute, 5 * time.Minute, 5 * time.Minute},
 		{"1jam", "1 jam", time.Hour, time.Minute, 15 * time.Minute, 15 * time.Minute},
 		{"24jam", "24 jam", day, 10 * time.Minute, 6 * time.Hour, 6 * time.Hour},
 		{"7hari", "7 hari", 7 * day, time.Hour, day, 2 * day},
@@ -163,12 +164,25 @@ func spans() []span {
 	}
 }
 
+// spanFor is the longest span up to a day of which at least a third has been
+// watched: a chart that is all but hatched tells nothing. Of a village that was
+// never watched it is a day.
+func spanFor(watched time.Duration) span {
+	var out span
+	for _, s := range spans() {
+		if s.length <= 24*time.Hour && (out.Key == "" || watched == 0 || s.length <= 3*watched) {
+			out = s
+		}
+	}
+	return out
+}
+
 // ticks are the labelled times of an axis, not so near the right end that they
-// would run into what stands there.
-func (s span) ticks(every time.Duration, from, to time.Time) []time.Time {
-	end := s.length / 9
-	if every == s.sparse {
-		end = s.length * 3 / 10
+// would run into what stands there; fewer, where the chart is small.
+func (s span) ticks(small bool, from, to time.Time) []time.Time {
+	every, end := s.tick, s.length/9
+	if small {
+		every, end = s.sparse, s.length*3/10
 	}
 	var out []time.Time
 	for t := midnight(from); t.Before(to); t = t.Add(every) {
@@ -203,13 +217,14 @@ const (
 type plot struct {
 	*chart
 	axis
-	top float64 // the value at chartTop
+	top   float64 // the value at chartTop
+	taken []box   // where a name would cover something
 }
 
 // newPlot draws axes for values up to most, unknown times as hatched columns and
 // those without a connection as pale ones.
-func newPlot(s span, from, to time.Time, most float64, segs []segment) plot {
-	p := plot{
+func newPlot(s span, from, to time.Time, most float64, segs []segment) *plot {
+	p := &plot{
 		chart: &chart{Width: chartWidth, Height: chartHeight},
 		axis:  axis{from, to, chartLeft, chartWidth - 6},
 		top:   roundUp(most),
@@ -223,7 +238,7 @@ func newPlot(s span, from, to time.Time, most float64, segs []segment) plot {
 			p.text("end", chartLeft-6, p.y(v)+4, axisText(v))
 		}
 	}
-	for _, t := range s.ticks(s.sparse, from, to) {
+	for _, t := range s.ticks(true, from, to) {
 		p.mark("grid", fmt.Sprintf("M%s %sv5", coordinate(p.x(t)), coordinate(chartBottom)))
 		p.text("mid", p.x(t), chartBottom+24, s.tickText(t))
 	}
@@ -238,11 +253,13 @@ func nowText(s span, to time.Time) string {
 	return bahasa.Clock(to)
 }
 
+// axisText writes v, which is round, with no more decimals than it has.
 func axisText(v float64) string {
-	if v == math.Trunc(v) {
-		return bahasa.Number(v, 0)
+	decimals := 0
+	for unit := 1.0; decimals < 4 && math.Abs(v*unit-math.Round(v*unit)) > 1e-6; unit *= 10 {
+		decimals++
 	}
-	return bahasa.Number(v, min(int(math.Ceil(-math.Log10(v)))+1, 4))
+	return bahasa.Number(v, decimals)
 }
 
 // roundUp is the next of 1, 2, 4, 6, 8 times a power of ten: a quarter and a half
@@ -260,16 +277,23 @@ func roundUp(x float64) float64 {
 	return 10 * unit
 }
 
-func (p plot) y(v float64) float64 {
+func (p *plot) y(v float64) float64 {
 	return chartBottom - (chartBottom-chartTop)*min(v, p.top*1.05)/p.top
 }
 
 // line draws points that are step apart; it breaks where one is missing.
-func (p plot) line(class string, ss []sample, step time.Duration) {
+func (p *plot) line(class string, ss []sample, step time.Duration) {
 	var b strings.Builder
+	var before point
 	for i, s := range ss {
 		x, y := p.x(s.At), p.y(s.Value)
 		joined := i > 0 && s.At.Sub(ss[i-1].At) <= step*3/2
+		if joined {
+			p.take(before, point{x, y})
+		} else {
+			p.take(point{x, y}, point{x, y})
+		}
+		before = point{x, y}
 		switch {
 		case joined:
 			fmt.Fprintf(&b, "L%s %s", coordinate(x), coordinate(y))
@@ -283,12 +307,75 @@ func (p plot) line(class string, ss []sample, step time.Duration) {
 }
 
 // dots draws single tests; nothing is joined between them.
-func (p plot) dots(ss []sample) {
+func (p *plot) dots(ss []sample) {
 	var b strings.Builder
 	for _, s := range ss {
+		p.taken = append(p.taken, around(point{p.x(s.At), p.y(s.Value)}, 4))
 		fmt.Fprintf(&b, "M%s %sh0", coordinate(p.x(s.At)), coordinate(p.y(s.Value)))
 	}
 	p.mark("dots", b.String())
+}
+
+// take keeps names off the way from a to b.
+func (p *plot) take(a, b point) {
+	n := math.Ceil(a.distance(b)/3) + 1
+	for i := range int(n) {
+		p.taken = append(p.taken, around(a.plus(b.minus(a).times(float64(i)/n)), 1.5))
+	}
+	p.taken = append(p.taken, around(b, 1.5))
+}
+
+// The size of a name as a phone shows it, where the chart is smallest beside it.
+const (
+	nameAscent  = 15.0
+	nameDescent = 5.0
+	nameLetter  = 11.5
+)
+
+// name writes a text at one of the points, the first being the best, so near to
+// it that nobody takes it for another's, and where it covers nothing. Where
+// there is no such place it is left out: the key under the chart has it too.
+func (p *plot) name(text string, at []point) {
+	half := nameLetter * float64(len([]rune(text))) / 2
+	best, bestCost := point{}, math.Inf(1)
+	var bestBox box
+	for i, a := range at {
+		for _, dy := range []float64{-6, -11, -17, nameAscent + 5, nameAscent + 10, nameAscent + 16} {
+			c := point{min(max(a.X, p.x0+half+2), p.x1-half), a.Y + dy}
+			b := box{c.X - half, c.Y - nameAscent, c.X + half, c.Y + nameDescent}
+			cost := math.Abs(dy) + math.Abs(c.X-a.X) + at[0].distance(point{a.X, at[0].Y})/8 + float64(i)*1e-3
+			if cost < bestCost && b.y0 >= 0 && b.y1 <= chartBottom-2 && p.free(b) {
+				best, bestCost, bestBox = c, cost, b
+			}
+		}
+	}
+	if math.IsInf(bestCost, 1) {
+		return
+	}
+	p.taken = append(p.taken, bestBox)
+	p.text("named name", best.X, best.Y, text)
+}
+
+func (p *plot) free(b box) bool {
+	for _, t := range p.taken {
+		if b.overlap(t) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// nameLine writes a line's name beside it, best at its last third.
+func (p *plot) nameLine(ss []sample, name string) {
+	if len(ss) == 0 {
+		return
+	}
+	var at []point
+	for _, s := range ss {
+		at = append(at, point{p.x(s.At), p.y(s.Value)})
+	}
+	at = append([]point{at[len(at)*2/3]}, at...)
+	p.name(name, at)
 }
 
 // strip draws what held as a band over the axis's time.
@@ -296,10 +383,6 @@ func strip(s span, segs []segment, from, to time.Time, width int, class, label s
 	const height, top = 22.0, 2.0
 	c := chart{Class: class, Width: width, Height: 46, Label: label}
 	a := axis{from, to, 0, float64(width)}
-	every := s.tick
-	if width < 700 {
-		every = s.sparse
-	}
 	for _, st := range drawn() {
 		least := 0.5
 		if st == state.Down || st == state.Degraded {
@@ -307,7 +390,7 @@ func strip(s span, segs []segment, from, to time.Time, width int, class, label s
 		}
 		c.mark(lookOf(st).fill, a.columnsFor(segs, st, top, height, least))
 	}
-	for _, t := range s.ticks(every, from, to) {
+	for _, t := range s.ticks(width < 700, from, to) {
 		c.mark("grid", fmt.Sprintf("M%s %sv5", coordinate(a.x(t)), coordinate(top+height)))
 		c.text("mid", a.x(t), 42, s.tickText(t))
 	}

@@ -279,7 +279,7 @@ func peopleText(t tally, g int) string {
 	case t.Villages[g] == 0:
 		return "tidak ada"
 	case t.Unnumbered[g] == t.Villages[g]:
-		return "jumlah jiwa belum ada"
+		return "jumlah jiwa belum tercatat"
 	case t.Unnumbered[g] > 0:
 		return fmt.Sprintf("%s jiwa, %s desa belum tercatat", bahasa.Count(t.People[g]), bahasa.Count(t.Unnumbered[g]))
 	}

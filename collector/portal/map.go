@@ -16,7 +16,7 @@ import (
 // The map's size in its own units, which are pixels on a wide screen.
 const (
 	mapWidth     = 787.0
-	mapMaxHeight = 620.0
+	mapMaxHeight = 620.0 // of many villages: see tallest
 	mapMargin    = 46.0
 	// maxOnMap is above the largest regency.
 	maxOnMap = 1500
@@ -120,6 +120,12 @@ func positionOf(v place) (inventory.Position, bool) {
 
 const kmPerDegree = 111.2 // of latitude, on a sphere of the Earth's mean radius
 
+// tallest is the height that a map of n villages may have: a third of its width
+// up to 20, from there in step with the distance between neighbours.
+func tallest(n int) float64 {
+	return min(mapWidth/3*math.Sqrt(max(float64(n)/20, 1)), mapMaxHeight)
+}
+
 // survey projects the villages (equirectangular, true at their mean latitude: a
 // regency is small) and guesses land and borders from them.
 func survey(vs []place) *land {
@@ -140,8 +146,8 @@ func survey(vs []place) *land {
 	}
 	const narrowest = 2.0 // km: a single village is not blown up to a continent
 	wide, tall := max(high.X-low.X, narrowest), max(high.Y-low.Y, narrowest)
-	scale := min((mapWidth-2*mapMargin)/wide, (mapMaxHeight-2*mapMargin)/tall)
-	l := &land{height: min(tall*scale+2*mapMargin, mapMaxHeight), at: make(map[string]point), scale: scale}
+	scale := min((mapWidth-2*mapMargin)/wide, (tallest(len(vs))-2*mapMargin)/tall)
+	l := &land{height: min(tall*scale+2*mapMargin, tallest(len(vs))), at: make(map[string]point), scale: scale}
 	center := middle(low, high)
 	ps := make([]point, len(vs))
 	for i, v := range vs {

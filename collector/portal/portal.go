@@ -25,6 +25,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
+
 	"github.com/pantau-desa/pantau/collector/portal/bahasa"
 	"github.com/pantau-desa/pantau/collector/state"
 	"github.com/pantau-desa/pantau/configs/inventory"
@@ -68,9 +70,13 @@ type pages struct {
 	maps      mapCache
 }
 
+// smallest is the size, in bytes, from which an answer is compressed.
+const smallest = 4 << 10
+
 // New returns the handler of the pages: GET and HEAD of "/", "/desa/{code}" and
-// the style sheet; anything else is a page that says 404, or 405. It panics if
-// a required option is missing.
+// the style sheet. Another path is a page that says 404, another method one that
+// says 405. Long answers are compressed (gzip, RFC 1952) for those who accept it.
+// It panics if a required option is missing.
 func New(o Options) http.Handler {
 	if o.Inventory == nil || o.States == nil || o.Query == nil {
 		panic("portal: Inventory, States and Query are required")
@@ -98,7 +104,12 @@ func New(o Options) http.Handler {
 	p.mux.HandleFunc("/desa/{code}", p.village)
 	p.mux.HandleFunc(p.style, p.sendStyle)
 	p.mux.HandleFunc("/", p.missing)
-	return p
+	// No page holds a secret, so its compressed length betrays none.
+	compressed, err := gzhttp.NewWrapper(gzhttp.MinSize(smallest), gzhttp.EnableZstd(false))
+	if err != nil {
+		panic("portal: " + err.Error()) // the options are constant
+	}
+	return compressed(p)
 }
 
 func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -111,6 +122,10 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if _, page := p.mux.Handler(r); page == "/" { // nothing is there, whatever is asked of it
+			p.missing(w, r)
+			return
+		}
 		h.Set("Allow", "GET, HEAD")
 		p.send(w, http.StatusMethodNotAllowed, "message", p.message("Permintaan tidak dikenal", "Halaman ini hanya untuk dibaca."))
 		return

@@ -33,6 +33,7 @@ const unreadable = "tidak terbaca"
 
 // siteReadings is what was measured at one site, on one line.
 type siteReadings struct {
+	beyond beyond
 	unread map[reading]bool
 
 	// Of the last 24 hours.
@@ -49,7 +50,7 @@ type siteReadings struct {
 }
 
 func (p *pages) readSite(ctx context.Context, site inventory.Site, sp span, now time.Time, missing *gaps) siteReadings {
-	r := siteReadings{unread: make(map[reading]bool)}
+	r := siteReadings{beyond: beyondOf(site), unread: make(map[reading]bool)}
 	of := func(series string, more ...string) string {
 		return selector(series, append([]string{"site", string(site.ID)}, more...)...)
 	}
@@ -69,7 +70,7 @@ func (p *pages) readSite(ctx context.Context, site inventory.Site, sp span, now 
 	r.latency = raw(readLatency, "latensi", of(seriesLatency, "stat", "median"), counted)
 	r.jitter = raw(readJitter, "variasi tunda", of(seriesJitter), counted)
 	r.loss = raw(readLoss, "kehilangan paket", of(seriesLoss), counted)
-	r.odp = raw(readReach, "ODP dapat dijangkau", of(seriesODP), counted)
+	r.odp = raw(readReach, r.beyond.within+" dapat dijangkau", of(seriesODP), counted)
 	r.lan = raw(readHops, "gerbang LAN", of(seriesLAN), counted)
 	r.lastFirstHop = raw(readHops, "lompatan pertama", of(seriesFirstHop), counted)
 
@@ -80,7 +81,7 @@ func (p *pages) readSite(ctx context.Context, site inventory.Site, sp span, now 
 	}
 	// A sample from just before the first instant speaks of it.
 	reach, err := merged(seriesOf(ctx, p.Query, of(seriesODP), from.Add(-hold), now, min(time.Minute, gridOf(sp.length))))
-	note(readReach, "pita ODP", err)
+	note(readReach, "pita jangkauan", err)
 	r.reach = reach
 	w := window(sp.step)
 	medianLine := func(stat string) []sample {
@@ -107,7 +108,7 @@ func (r *siteReadings) figures(inv *inventory.Inventory, site inventory.Site, no
 		r.minuteFigure("Latensi, median 24 jam", readLatency, r.latency, now),
 		r.minuteFigure("Variasi tunda, median 24 jam", readJitter, r.jitter, now),
 		r.lossFigure(now),
-		r.reachFigure(site, now),
+		r.reachFigure(now),
 	}
 }
 
@@ -204,11 +205,22 @@ func (r *siteReadings) lossFigure(now time.Time) figure {
 	return f
 }
 
-// reachFigure is the share of the minutes in which something beyond the ODP
-// answered, among those in which the LAN gateway did: a house without power says
-// nothing about the ODP.
-func (r *siteReadings) reachFigure(site inventory.Site, now time.Time) figure {
-	const name = "ODP dapat dijangkau, 24 jam"
+// beyond is what reach is of, as a sentence begins with it and within one.
+type beyond struct{ first, within string }
+
+// beyondOf: only a fibre has an ODP on its way.
+func beyondOf(site inventory.Site) beyond {
+	if site.Access == inventory.AccessFiber {
+		return beyond{"ODP", "ODP"}
+	}
+	return beyond{"Jaringan penyedia", "jaringan penyedia"}
+}
+
+// reachFigure is the share of the minutes in which something beyond the ODP, or
+// in the provider's network where there is none, answered, among those in which
+// the LAN gateway did: a house without power says nothing about the ODP.
+func (r *siteReadings) reachFigure(now time.Time) figure {
+	name := r.beyond.first + " dapat dijangkau, 24 jam"
 	gate := make(map[int64]float64, len(r.lan))
 	for _, s := range r.lan {
 		gate[s.At.UnixMilli()] = s.Value
@@ -266,11 +278,11 @@ func (r *siteReadings) reachFacts(now time.Time) []fact {
 	return []fact{one("Gerbang LAN", r.lan), one("Lompatan pertama", r.lastFirstHop)}
 }
 
-func areaLegend(segs []segment) []legendItem {
+func (r *siteReadings) areaLegend(segs []segment) []legendItem {
 	d := lasting(segs)
 	var out []legendItem
 	if d[state.Down] > 0 {
-		out = append(out, legendItem{Class: "outage", Text: "ODP tidak terjangkau"})
+		out = append(out, legendItem{Class: "outage", Text: r.beyond.within + " tidak terjangkau"})
 	}
 	if d[undecided] > 0 {
 		out = append(out, legendItem{Text: "tidak diketahui"})
@@ -279,11 +291,11 @@ func areaLegend(segs []segment) []legendItem {
 }
 
 // missingAlso adds to a finding what must be said with it.
-func missingAlso(segs []segment) string {
+func (r *siteReadings) missingAlso(segs []segment) string {
 	d := lasting(segs)
 	var out string
 	if d[state.Down] > 0 {
-		out += " ODP tidak terjangkau " + bahasa.Duration(d[state.Down]) + "."
+		out += " " + r.beyond.first + " tidak terjangkau " + bahasa.Duration(d[state.Down]) + "."
 	}
 	if d[undecided] > 0 {
 		out += " Tidak diketahui " + bahasa.Duration(d[undecided]) + "."
@@ -328,14 +340,15 @@ func (r *siteReadings) speedChart(inv *inventory.Inventory, site inventory.Site,
 		}
 		p.Label += fmt.Sprintf(" Paket %s Mbps; %s uji di bawah 80%%.", planText(site.Plan.DownloadBPS), bahasa.Count(below))
 		p.planLevels(inv, site, from, now)
+		legend = append(legend, legendItem{Line: "plan", Text: "paket " + planText(site.Plan.DownloadBPS) + " Mbps"}, legendItem{Line: "eighty", Text: "80% paket"})
 	}
-	p.Label += missingAlso(segs)
-	card.Legend = append(legend, areaLegend(segs)...)
+	p.Label += r.missingAlso(segs)
+	card.Legend = append(legend, r.areaLegend(segs)...)
 	return card
 }
 
 // planLevels draws the plan, and its change where one lies in the chart's time.
-func (p plot) planLevels(inv *inventory.Inventory, site inventory.Site, from, now time.Time) {
+func (p *plot) planLevels(inv *inventory.Inventory, site inventory.Site, from, now time.Time) {
 	cuts := append([]time.Time{from}, append(inv.Boundaries(from, now), now)...)
 	var plan, eighty strings.Builder
 	for i := range len(cuts) - 1 {
@@ -344,19 +357,29 @@ func (p plot) planLevels(inv *inventory.Inventory, site inventory.Site, from, no
 			continue
 		}
 		v := s.Plan.DownloadBPS / 1e6
-		x0, x1 := coordinate(p.x(cuts[i])), coordinate(p.x(cuts[i+1]))
-		fmt.Fprintf(&plan, "M%s %sH%s", x0, coordinate(p.y(v)), x1)
-		fmt.Fprintf(&eighty, "M%s %sH%s", x0, coordinate(p.y(v*slow)), x1)
+		x0, x1 := p.x(cuts[i]), p.x(cuts[i+1])
+		for level, b := range map[float64]*strings.Builder{v: &plan, v * slow: &eighty} {
+			y := p.y(level)
+			fmt.Fprintf(b, "M%s %sH%s", coordinate(x0), coordinate(y), coordinate(x1))
+			p.take(point{x0, y}, point{x1, y})
+		}
 	}
-	v := site.Plan.DownloadBPS / 1e6
 	p.mark("plan", plan.String())
 	p.mark("eighty", eighty.String())
-	p.text("named end", p.x1, p.y(v)-5, "paket "+planText(site.Plan.DownloadBPS))
-	p.text("named end", p.x1, p.y(v*slow)+18, "80%")
+	nameLevel := func(v float64, name string) {
+		var at []point
+		for x := p.x1; x > p.x0; x -= 6 {
+			at = append(at, point{x, p.y(v)})
+		}
+		p.name(name, at)
+	}
+	v := site.Plan.DownloadBPS / 1e6
+	nameLevel(v, "paket "+planText(site.Plan.DownloadBPS))
+	nameLevel(v*slow, "80%")
 }
 
 // daily draws each day's median and the range from P20 to P95.
-func (p plot) daily(tests []sample, from, now time.Time) {
+func (p *plot) daily(tests []sample, from, now time.Time) {
 	var spread strings.Builder
 	var medians []sample
 	for day := midnight(from); day.Before(now); day = day.AddDate(0, 0, 1) {
@@ -378,7 +401,9 @@ func (p plot) daily(tests []sample, from, now time.Time) {
 			at = now
 		}
 		medians = append(medians, sample{at, quantile(xs, 0.5)})
-		fmt.Fprintf(&spread, "M%s %sV%s", coordinate(p.x(at)), coordinate(p.y(quantile(xs, 0.2))), coordinate(p.y(quantile(xs, 0.95))))
+		low, high := point{p.x(at), p.y(quantile(xs, 0.2))}, point{p.x(at), p.y(quantile(xs, 0.95))}
+		fmt.Fprintf(&spread, "M%s %sV%s", coordinate(low.X), coordinate(low.Y), coordinate(high.Y))
+		p.take(low, high)
 	}
 	p.mark("spread", spread.String())
 	p.dots(medians)
@@ -397,13 +422,13 @@ func (r *siteReadings) latencyChart(sp span, segs []segment, now time.Time) char
 	p := newPlot(sp, now.Add(-sp.length), now, maxOf(0, r.median, r.p95)*1.15, segs)
 	p.line("second", r.p95, sp.step)
 	p.line("first", r.median, sp.step)
-	p.nameLine(r.p95, "P95", -7)
-	p.nameLine(r.median, "median", 17)
+	p.nameLine(r.p95, "P95")
+	p.nameLine(r.median, "median")
 	low, high := extremes(r.median)
-	p.Label = fmt.Sprintf("Latensi %s terakhir: median %s ms, terendah %s, tertinggi %s.", sp.Word, bahasa.Number(medianOf(r.median), 1),
-		bahasa.Number(low, 1), bahasa.Number(high, 1)) + missingAlso(segs)
+	ms := func(x float64) string { return bahasa.Milliseconds(x/1000, 1) }
+	p.Label = fmt.Sprintf("Latensi %s terakhir: median %s ms, terendah %s, tertinggi %s.", sp.Word, ms(medianOf(r.median)), ms(low), ms(high)) + r.missingAlso(segs)
 	card.Chart = p.chart
-	card.Legend = append([]legendItem{{Line: "first", Text: "median tiap " + bahasa.Duration(sp.step)}, {Line: "second", Text: "P95"}}, areaLegend(segs)...)
+	card.Legend = append([]legendItem{{Line: "first", Text: "median tiap " + bahasa.Duration(sp.step)}, {Line: "second", Text: "P95"}}, r.areaLegend(segs)...)
 	return card
 }
 
@@ -420,9 +445,11 @@ func (r *siteReadings) usageChart(sp span, segs []segment, now time.Time) chartC
 	p := newPlot(sp, now.Add(-sp.length), now, maxOf(0, r.receive, r.transmit)*1.1, segs)
 	p.line("second", r.transmit, sp.step)
 	p.line("first ink", r.receive, sp.step)
-	p.Label = fmt.Sprintf("Pemakaian jaringan %s terakhir: unduh %s; unggah %s.", sp.Word, usageText(r.receive), usageText(r.transmit)) + missingAlso(segs)
+	p.nameLine(r.receive, "unduh")
+	p.nameLine(r.transmit, "unggah")
+	p.Label = fmt.Sprintf("Pemakaian jaringan %s terakhir: unduh %s; unggah %s.", sp.Word, usageText(r.receive), usageText(r.transmit)) + r.missingAlso(segs)
 	card.Chart = p.chart
-	card.Legend = append([]legendItem{{Line: "first ink", Text: "unduh"}, {Line: "second", Text: "unggah"}}, areaLegend(segs)...)
+	card.Legend = append([]legendItem{{Line: "first ink", Text: "unduh"}, {Line: "second", Text: "unggah"}}, r.areaLegend(segs)...)
 	return card
 }
 
@@ -432,15 +459,6 @@ func usageText(ss []sample) string {
 	}
 	_, high := extremes(ss)
 	return fmt.Sprintf("median %s Mbps, tertinggi %s", bahasa.Number(medianOf(ss), 1), bahasa.Number(high, 1))
-}
-
-// nameLine writes a line's name at its last third, where it ends for a while.
-func (p plot) nameLine(ss []sample, name string, dy float64) {
-	if len(ss) == 0 {
-		return
-	}
-	s := ss[len(ss)*3/4]
-	p.text("named mid", min(p.x(s.At), p.x1-44), min(max(p.y(s.Value)+dy, chartTop+10), chartBottom-4), name)
 }
 
 func extremes(ss []sample) (low, high float64) {

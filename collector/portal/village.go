@@ -20,8 +20,9 @@ const (
 	paramSite = "titik"
 )
 
-// young is the age below which a deployment is shown by the hour.
-const young = 3 * time.Hour
+// calendarFrom is how long a village must have been watched before thirty days
+// of it are drawn.
+const calendarFrom = 24 * time.Hour
 
 // villagePage is the page "/desa/{code}".
 type villagePage struct {
@@ -41,6 +42,7 @@ type villagePage struct {
 	Spans    []link
 	Span     string
 	Calendar []chart
+	Early    bool // too early for a calendar
 	Days     []legendItem
 	Strips   []stripSet
 	Charts   []chartCard
@@ -147,11 +149,9 @@ func (p *pages) villagePage(ctx context.Context, inv *inventory.Inventory, v pla
 	var missing gaps
 	month, err := merged(seriesOf(ctx, p.Query, selector(seriesState, "village", v.Code), now.AddDate(0, 0, -30).Add(-hold), now, time.Minute))
 	missing.note("keadaan 30 hari", err)
+	watched := watchedFor(month, now)
 	if sp.Key == "" {
-		sp = spans()[1]
-		if len(month) > 0 && now.Sub(month[0].At) < young {
-			sp = spans()[0]
-		}
+		sp = spanFor(watched)
 	}
 	page.Span = sp.Word
 	page.Refresh = p.villageHref(v, site, sp)
@@ -172,7 +172,8 @@ func (p *pages) villagePage(ctx context.Context, inv *inventory.Inventory, v pla
 		}
 	}
 
-	if err == nil {
+	page.Early = err == nil && watched < calendarFrom
+	if err == nil && !page.Early {
 		days := segments(month, stateOf, midnight(now.AddDate(0, 0, -29)), now)
 		label := "Keadaan 30 hari, tiap kolom satu hari dari jam 00 di atas sampai 24 di bawah: " + lastingText(lasting(days)) + "."
 		page.Calendar = []chart{
@@ -195,12 +196,24 @@ func (p *pages) villagePage(ctx context.Context, inv *inventory.Inventory, v pla
 	}
 	reach := segments(r.reach, reached, from, now)
 	if !r.unread[readReach] {
-		page.Strips = append(page.Strips, reachStrip(sp, reach, from, now))
+		page.Strips = append(page.Strips, reachStrip(sp, r.beyond, reach, from, now))
 	}
 	page.Charts = []chartCard{r.speedChart(inv, *site, sp, reach, now), r.latencyChart(sp, reach, now), r.usageChart(sp, reach, now)}
 	page.Facts = append(page.Facts, r.reachFacts(now)...)
 	page.Missing = missing.tell(ctx, p.Logger, "desa")
 	return page
+}
+
+// watchedFor is how long ago the first state that says something was decided, of
+// those in samples; 0: none was. Before a probe is there its village is never
+// seen, however long the collector has run.
+func watchedFor(states []sample, now time.Time) time.Duration {
+	for _, s := range states {
+		if stateOf(s.Value) != undecided {
+			return now.Sub(s.At)
+		}
+	}
+	return 0
 }
 
 func (p *pages) villageHref(v place, site *inventory.Site, sp span) string {
@@ -340,10 +353,10 @@ func stripsOf(sp span, name, note string, segs []segment, from, now time.Time) s
 		strip(sp, segs, from, now, 1118, "roomy", label), strip(sp, segs, from, now, 366, "narrow", label)}}
 }
 
-func reachStrip(sp span, segs []segment, from, now time.Time) stripSet {
+func reachStrip(sp span, of beyond, segs []segment, from, now time.Time) stripSet {
 	d := lasting(segs)
 	words := map[state.State]string{state.Up: "Terjangkau", state.Down: "Tidak terjangkau", undecided: "Tidak diketahui"}
-	s := stripSet{Name: "ODP dapat dijangkau", Note: "menurut catatan alat ukur, termasuk yang datang terlambat"}
+	s := stripSet{Name: of.first + " dapat dijangkau", Note: "menurut catatan alat ukur, termasuk yang datang terlambat"}
 	var said []string
 	for _, st := range drawn() {
 		if d[st] > 0 {
@@ -351,7 +364,7 @@ func reachStrip(sp span, segs []segment, from, now time.Time) stripSet {
 			said = append(said, strings.ToLower(words[st])+" "+bahasa.Duration(d[st]))
 		}
 	}
-	label := fmt.Sprintf("ODP dapat dijangkau, %s terakhir: %s.", sp.Word, strings.Join(said, ", "))
+	label := fmt.Sprintf("%s, %s terakhir: %s.", s.Name, sp.Word, strings.Join(said, ", "))
 	s.Charts = []chart{strip(sp, segs, from, now, 1118, "roomy", label), strip(sp, segs, from, now, 366, "narrow", label)}
 	return s
 }

@@ -5,6 +5,7 @@ package provision
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pantau-desa/pantau/configs/inventory"
@@ -45,17 +46,47 @@ func (s Schedule) Check() map[string]string {
 type Provisioner struct {
 	inventory func() *inventory.Inventory
 	schedule  Schedule
+
+	mu   sync.Mutex
+	made map[measure.ProbeID]made
+}
+
+// made is an answer that holds for a while: it is asked for with every heartbeat,
+// and facts change at midnight.
+type made struct {
+	of      *inventory.Inventory
+	minute  int64
+	config  *wirepb.ProbeConfig
+	version uint64
 }
 
 // New makes a provisioner on the inventory of the moment.
 func New(inv func() *inventory.Inventory, s Schedule) *Provisioner {
-	return &Provisioner{inventory: inv, schedule: s}
+	return &Provisioner{inventory: inv, schedule: s, made: map[measure.ProbeID]made{}}
 }
 
-// Config is what a probe measures at an instant, with its version. A probe that
-// the inventory places nowhere is an error.
+// Config is what a probe measures at an instant, to the minute, with its version.
+// A probe that the inventory places nowhere is an error. The configuration must
+// not be changed.
 func (p *Provisioner) Config(id measure.ProbeID, at time.Time) (*wirepb.ProbeConfig, uint64, error) {
-	inv := p.inventory()
+	inv, minute := p.inventory(), at.Unix()/60
+	p.mu.Lock()
+	m, ok := p.made[id]
+	p.mu.Unlock()
+	if ok && m.of == inv && m.minute == minute {
+		return m.config, m.version, nil
+	}
+	config, version, err := p.make(inv, id, at)
+	if err != nil {
+		return nil, 0, err
+	}
+	p.mu.Lock()
+	p.made[id] = made{inv, minute, config, version}
+	p.mu.Unlock()
+	return config, version, nil
+}
+
+func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time.Time) (*wirepb.ProbeConfig, uint64, error) {
 	place, ok := inv.Probe(id, at)
 	if !ok {
 		return nil, 0, fmt.Errorf("the inventory places probe %s nowhere on %s", id, at.Format(time.DateOnly))

@@ -382,7 +382,11 @@ func TestOpenRefuses(t *testing.T) {
 		"a key with one bit flipped": {func(t *testing.T, dir string, _ *fakeClock) {
 			edit(t, filepath.Join(dir, eventFile), func(b []byte) []byte {
 				i := bytes.Index(b, []byte(`"public_key":"`)) + 20
-				b[i] = 'A' + (b[i]+1)%2
+				if b[i] == 'A' {
+					b[i] = 'B'
+				} else {
+					b[i] = 'A'
+				}
 				return b
 			})
 		}, "line 2: its bytes are not what was written"},

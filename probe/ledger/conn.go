@@ -145,7 +145,7 @@ func (c *conn) refresh(closing bool) {
 		if info.timestamps {
 			header += tcpTimestamps
 		}
-		now.acked = max(info.acked, 1) - 1 // the kernel counts the SYN as one byte
+		now.acked = max(info.acked, 1) - 1 + info.sacked // the kernel counts the SYN as one byte
 		now.rx = info.received + info.segmentsIn*header + synOptions
 		now.tx = info.sent + info.segmentsOut*header + synOptions
 		switch {
@@ -183,7 +183,7 @@ func segments(n, mss uint64) uint64 {
 // tcpInfo is what the kernel knows of a connection; sizes in bytes.
 type tcpInfo struct {
 	received, sent          uint64 // payload; sent includes retransmissions
-	acked, unsent           uint64
+	acked, sacked, unsent   uint64 // sacked: beyond a hole, to a segment
 	segmentsIn, segmentsOut uint64 // with and without payload
 	mss                     uint64
 	timestamps              bool

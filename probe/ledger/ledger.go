@@ -196,9 +196,11 @@ func (g *Group) Received() uint64 { return g.conns.sum().read }
 // The kernel may hold megabytes of it: it is no measure of what was sent.
 func (g *Group) Written() uint64 { return g.conns.sum().written }
 
-// Acked is the payload in bytes that the other ends have acknowledged (RFC 4898
-// tcpEStatsAppHCThruOctetsAcked, from TCP_INFO). ok is false if the kernel did
-// not say so for every connection of the group; bytes is then too low.
+// Acked is the payload in bytes that the other ends have acknowledged, from
+// TCP_INFO: in order (RFC 4898 tcpEStatsAppHCThruOctetsAcked), and selectively
+// (RFC 2018) what is beyond a loss, or else a loss being repaired would look
+// like a pause and its end like a burst. ok is false if the kernel did not say
+// so for every connection of the group; bytes is then too low.
 func (g *Group) Acked() (bytes uint64, ok bool) {
 	c := g.conns.sum()
 	return c.acked, c.unknown == 0

@@ -107,6 +107,10 @@ func (u *Uploader) Run(ctx context.Context) error {
 	}
 }
 
+// Flush pushes what waits until nothing does, a push fails, or ctx ends. It must
+// not run beside Run.
+func (u *Uploader) Flush(ctx context.Context) { u.drain(ctx) }
+
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

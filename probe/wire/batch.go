@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pantau-desa/pantau/probe/measure"
@@ -44,6 +45,7 @@ const (
 	MaxDecompressed = 8 << 20 // bytes of a batch's protobuf
 	MaxResults      = 20_000  // results in a batch
 	MaxValues       = 256     // values in a result
+	MaxCounters     = 4096    // counters in a batch: kinds x outcomes x reasons, and room
 	MaxText         = 256     // bytes of any text field
 )
 
@@ -82,6 +84,14 @@ type Batch struct {
 
 // ErrMalformed is wrapped by every decoding error: the same bytes will never do.
 var ErrMalformed = errors.New("malformed")
+
+// ErrTooLarge is wrapped, beside [ErrMalformed], by the error for what is beyond
+// the limits above.
+var ErrTooLarge = fmt.Errorf("%w: too large", ErrMalformed)
+
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrTooLarge, fmt.Sprintf(format, args...))
+}
 
 // Codec compresses and decompresses. It is safe for concurrent use and holds a
 // few hundred kilobytes; make one per process.
@@ -201,13 +211,63 @@ func (c *Codec) DecodeBatch(body []byte) (Batch, error) {
 
 func (c *Codec) unmarshal(body []byte, m proto.Message) error {
 	raw, err := c.dec.DecodeAll(body, nil)
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return tooLarge("more than %d bytes in it", MaxDecompressed)
+	}
 	if err != nil {
 		return malformed("zstd: %v", err)
+	}
+	if err := countParts(raw); err != nil {
+		return err
 	}
 	if err := proto.Unmarshal(raw, m); err != nil {
 		return malformed("protobuf: %v", err)
 	}
 	return nil
+}
+
+// countParts refuses a batch of too many parts before any is made: an empty part
+// takes two bytes here and hundreds in memory.
+func countParts(raw []byte) error {
+	results, counters, err := countFields(raw, 10, 11, func(result []byte) error {
+		values, flags, err := countFields(result, 12, 13, nil)
+		if err == nil && (values > MaxValues || flags > MaxValues) {
+			err = tooLarge("%d values and %d flags, at most %d each", values, flags, MaxValues)
+		}
+		return err
+	})
+	if err == nil && (results > MaxResults || counters > MaxCounters) {
+		err = tooLarge("%d results and %d counters, at most %d and %d", results, counters, MaxResults, MaxCounters)
+	}
+	return err
+}
+
+// countFields counts two length-delimited fields of a message, and gives each of
+// the first to inside.
+func countFields(raw []byte, first, second protowire.Number, inside func([]byte) error) (n1, n2 int, err error) {
+	for len(raw) > 0 {
+		number, kind, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return 0, 0, malformed("protobuf: %v", protowire.ParseError(n))
+		}
+		raw = raw[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, raw); n < 0 {
+			return 0, 0, malformed("protobuf: %v", protowire.ParseError(n))
+		}
+		if kind == protowire.BytesType && number == first {
+			n1++
+			if inside != nil {
+				part, _ := protowire.ConsumeBytes(raw)
+				if err := inside(part); err != nil {
+					return 0, 0, err
+				}
+			}
+		} else if kind == protowire.BytesType && number == second {
+			n2++
+		}
+		raw = raw[n:]
+	}
+	return n1, n2, nil
 }
 
 // EncodeResult is the uncompressed protobuf of one result, as a spool keeps it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +187,33 @@ func TestMalformedBatchesAreRefused(t *testing.T) {
 				t.Fatalf("got %v, want malformed", err)
 			}
 		})
+	}
+}
+
+// Empty parts take two bytes on the wire and hundreds in memory: 900 bytes of
+// zstd could ask for a gigabyte.
+func TestABombOfEmptyPartsCostsLittle(t *testing.T) {
+	head, err := proto.Marshal(validProto())
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := codec(t)
+	for name, part := range map[string][]byte{"results": {0x52, 0}, "counters": {0x5a, 0}} {
+		body := enc.EncodeAll(append(head, bytes.Repeat(part, (MaxDecompressed-100)/2)...), nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := c.DecodeBatch(body)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if cost := after.TotalAlloc - before.TotalAlloc; cost > 4*MaxDecompressed {
+			t.Errorf("%s: a body of %d bytes costs %d bytes of memory", name, len(body), cost)
+		}
 	}
 }
 

@@ -73,9 +73,15 @@ func Mbps(bitsPerSecond float64, decimals int) string {
 	return Number(bitsPerSecond/1e6, decimals)
 }
 
-// Milliseconds writes seconds as milliseconds, without the unit.
+// Milliseconds writes seconds as milliseconds, without the unit. A delay that is
+// there never reads as none: what would round to zero is "< 1", or with one
+// decimal "< 0,1", with a space that does not break.
 func Milliseconds(seconds float64, decimals int) string {
-	return Number(seconds*1000, decimals)
+	s := Number(seconds*1000, decimals)
+	if seconds > 0 && strings.Trim(s, "0,") == "" {
+		return "<\u00a0" + Number(math.Pow10(-decimals), decimals)
+	}
+	return s
 }
 
 // Between writes a range as running text does: "14 sampai 21". Ends that read

@@ -97,6 +97,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := db.Write(t.Context(), group(failed)); !errors.Is(err, tsdb.ErrFull) {
 		t.Errorf("a write on a full disk: %v", err)
 	}
+	compare(t, "on the full disk", want, read(t, db))
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}

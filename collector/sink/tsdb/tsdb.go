@@ -222,6 +222,9 @@ func (d *DB) Write(ctx context.Context, samples []series.Sample) (sink.Refused, 
 		return refused, err
 	}
 	if d.needsRepair() {
+		if err := roomToRepair(d.opt.Dir); err != nil {
+			return refused, err // until then it can at least be read
+		}
 		if err := d.shut(); err != nil {
 			d.opt.Logger.Warn("closing the store for repair", "err", err, "dir", d.opt.Dir)
 		}

@@ -57,6 +57,7 @@ func TestExactOnShapedLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two transfers in real time")
 	}
+	t.Parallel()
 	const down, up = 38.16e6, 19.03e6
 	probe, server, _ := village(t, down, up)
 	ln, err := server.Listen("tcp", "198.18.2.2:7442")
@@ -64,7 +65,7 @@ func TestExactOnShapedLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := startTarget(t, target.Options{Listeners: []net.Listener{ln}})
-	i := newInstrument(t, speed.Options{Duration: 4 * time.Second, Ledger: ledger.New(ledger.Options{Dial: probe.DialContext})})
+	i := newInstrument(t, speed.Options{Duration: 6 * time.Second, Ledger: ledger.New(ledger.Options{Dial: probe.DialContext})})
 	for kind, rate := range map[measure.Kind]float64{measure.KindDownload: down, measure.KindUpload: up} {
 		r := i.Measure(t.Context(), "t1", url, kind)
 		check(t, r, kind, netlab.PayloadRate(rate), 0.03)

@@ -338,6 +338,7 @@ func TestNoTargetIsSkipped(t *testing.T) {
 // A cancelled test ends at once, wherever it is: speedtest-go by itself goes on
 // until its capture time is over.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	silent := accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	honest := serve(t, good)
 	for _, kind := range directions {
@@ -365,6 +366,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestMeasuresOneAtATime(t *testing.T) {
+	t.Parallel()
 	i := newInstrument(t, quick())
 	asked := make(chan struct{})
 	var first sync.Once
@@ -399,7 +401,7 @@ type bucket struct {
 func (b *bucket) take(n int) {
 	b.mu.Lock()
 	now := time.Now()
-	const saved = 100 * time.Millisecond // what a busy machine may make up for
+	const saved = 50 * time.Millisecond // what a busy machine may make up for
 	if b.next.Before(now.Add(-saved)) {
 		b.next = now.Add(-saved)
 	}
@@ -411,9 +413,9 @@ func (b *bucket) take(n int) {
 
 func startRelay(t testing.TB, to string, downBits, upBits float64) string {
 	r := &relay{down: bucket{rate: downBits / 8}, up: bucket{rate: upBits / 8}}
-	const size = 32 << 10
+	const size = 8 << 10
 	pass := func(dst, src net.Conn, b *bucket) {
-		buf := make([]byte, 8192)
+		buf := make([]byte, 4096)
 		for {
 			n, err := src.Read(buf)
 			if n > 0 {
@@ -450,10 +452,11 @@ func startRelay(t testing.TB, to string, downBits, upBits float64) string {
 // The figure is the rate of the path.
 func TestExactThroughRelay(t *testing.T) {
 	const truth = 20e6
-	url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
 	for _, kind := range directions {
 		t.Run(string(kind), func(t *testing.T) {
-			i := newInstrument(t, speed.Options{Duration: 2 * time.Second})
+			t.Parallel()
+			url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
+			i := newInstrument(t, speed.Options{Duration: 4 * time.Second})
 			r := i.Measure(t.Context(), "t1", url, kind)
 			check(t, r, kind, truth, 0.05)
 		})
@@ -486,6 +489,7 @@ func check(t *testing.T, r measure.Result, kind measure.Kind, truth, tolerance f
 }
 
 func TestResultTellsHowItWasMade(t *testing.T) {
+	t.Parallel()
 	l := ledger.New(ledger.Options{})
 	o := quick()
 	o.Ledger = l
@@ -510,6 +514,7 @@ func TestResultTellsHowItWasMade(t *testing.T) {
 }
 
 func TestServerSaturated(t *testing.T) {
+	t.Parallel()
 	url := startTarget(t, target.Options{Limits: target.Limits{ConnectionsPerAddress: 4}})
 	r := newInstrument(t, quick()).Measure(t.Context(), "", url, measure.KindDownload)
 	if r.Outcome != measure.Failed || r.Reason != measure.ReasonSaturated {
@@ -521,6 +526,7 @@ func TestServerSaturated(t *testing.T) {
 type plain struct{ net.Conn }
 
 func TestWithoutTCPInfoSaysSo(t *testing.T) {
+	t.Parallel()
 	o := quick()
 	o.Ledger = ledger.New(ledger.Options{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -534,6 +540,7 @@ func TestWithoutTCPInfoSaysSo(t *testing.T) {
 
 // Over TLS the streams stay streams: HTTP/2 would put them on one connection.
 func TestTLSKeepsEightConnections(t *testing.T) {
+	t.Parallel()
 	var conns, old atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 {
@@ -562,6 +569,7 @@ func TestTLSKeepsEightConnections(t *testing.T) {
 
 // The body of an upload carries as many bytes on a link that compresses.
 func TestUploadIsIncompressible(t *testing.T) {
+	t.Parallel()
 	var kinds atomic.Int64
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.ContentLength < 10_000 {

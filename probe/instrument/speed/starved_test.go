@@ -37,13 +37,14 @@ func TestMain(m *testing.M) {
 	json.NewEncoder(os.Stdout).Encode(i.Measure(context.Background(), "", url, measure.KindDownload))
 }
 
-// On 5% of a processor the rate stays that of the path, and the result says
-// that the box may have been the limit. (speedtest-go's own figure is 11 to 27%
-// too high there.)
+// On 2% of a processor the rate stays that of the path, and the result says
+// that the box may have been the limit. (speedtest-go's own figure is up to
+// 74% too high at 2.5%.)
 func TestStarvedOfCPU(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a transfer in real time")
 	}
+	t.Parallel()
 	const truth = 20e6
 	url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
 	cmd := exec.Command(os.Args[0])
@@ -59,17 +60,16 @@ func TestStarvedOfCPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	throttle(t, cmd.Process.Pid, 5)
+	throttle(t, cmd.Process.Pid, 2)
 	fmt.Fprintln(in)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	st,_:=os.ReadFile(fmt.Sprintf("/sys/fs/cgroup/cpu/pantau-speed-test-%d/cpu.stat",cmd.Process.Pid)); t.Log(string(st), cmd.ProcessState.SystemTime(), cmd.ProcessState.UserTime())
 	var r measure.Result
 	if err := json.Unmarshal([]byte(out.String()), &r); err != nil {
 		t.Fatal(err)
 	}
-	check(t, r, measure.KindDownload, truth, 0.05)
+	check(t, r, measure.KindDownload, truth, 0.1) // what arrives while it may not run is read in bursts
 	if !slices.Contains(r.Flags, measure.FlagCPUBound) {
 		t.Errorf("flags %v do not say so", r.Flags)
 	}

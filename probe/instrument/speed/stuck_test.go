@@ -14,6 +14,7 @@ import (
 // A library that does not end is waited for, then left; no test is made beside
 // it, until it has ended.
 func TestLibraryThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			io.WriteString(w, latency)

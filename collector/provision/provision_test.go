@@ -1,0 +1,95 @@
+package provision
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantau-desa/pantau/configs/inventory"
+)
+
+func files(gateway string) map[string][]byte {
+	f := map[string]string{
+		"regions.csv": "code,name,valid_from\n33,Jawa Tengah,2025-01-01\n33.10,Kabupaten Klaten,2025-01-01\n33.10.15,Wonosari,2025-01-01\n33.10.15.2002,Bener,2025-01-01\n",
+		"isps.csv":    "isp,name,valid_from\na,A,2025-01-01\n",
+		"nodes.csv":   "node,type,parent,name,valid_from\nOLT-1,olt,,OLT,2025-01-01\nODP-1,odp,OLT-1,ODP,2025-01-01\n",
+		"targets.csv": "target,node,method,address,port,url,latency,valid_from\n" +
+			"olt,OLT-1,icmp,192.0.2.1,,,yes,2025-01-01\nweb,,tcp,www.example.id,443,,,2025-01-01\n" +
+			"ukur,,speed,,,http://ukur.example.id:7442/speedtest,,2025-01-01\n",
+		"sites.csv":  "site,village,name,isp,access,odp,valid_from\ns1,33.10.15.2002,Kantor,a,fiber,ODP-1,2025-01-01\n",
+		"plans.csv":  "site,download_mbps,upload_mbps,source_document,valid_from\ns1,20,10,Kontrak 1,2025-01-01\n",
+		"probes.csv": "probe,site,usage_interface,lan_gateway,valid_from,valid_to\np1,s1,br-lan," + gateway + ",2025-01-01,2026-07-01\n",
+	}
+	out := map[string][]byte{}
+	for name, text := range f {
+		out[name] = []byte(text)
+	}
+	return out
+}
+
+func load(t *testing.T, gateway string) *inventory.Inventory {
+	t.Helper()
+	inv, err := inventory.Parse(files(gateway))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+func TestConfigIsWhatTheInventorySays(t *testing.T) {
+	inv := load(t, "192.168.1.1")
+	p := New(func() *inventory.Inventory { return inv }, Schedule{Heartbeat: 20 * time.Second})
+	at := time.Date(2026, 3, 14, 7, 0, 0, 0, time.UTC)
+	c, version, err := p.Config("p1", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.LanGateway != "192.168.1.1" || c.UsageInterface != "br-lan" || c.LatencyTarget != "olt" || c.LatencyAddress != "192.0.2.1" ||
+		len(c.ReachTargets) != 2 || len(c.SpeedTargets) != 1 || c.SpeedTargets[0].Url != "http://ukur.example.id:7442/speedtest" ||
+		time.Duration(c.HeartbeatIntervalNs) != 20*time.Second || c.SpeedMeanIntervalNs != 0 {
+		t.Fatalf("%+v", c)
+	}
+	for _, r := range c.ReachTargets {
+		if want := map[string]uint32{"olt": 0, "web": 443}[r.Id]; r.Port != want {
+			t.Errorf("%s at port %d, want %d", r.Id, r.Port, want)
+		}
+	}
+	if _, again, _ := p.Config("p1", at.Add(5*time.Hour)); again != version {
+		t.Error("the same facts have another version")
+	}
+	inv = load(t, "192.168.2.1")
+	if c, v, _ := p.Config("p1", at.Add(5*time.Hour)); v == version || c.LanGateway != "192.168.2.1" {
+		t.Error("a new inventory is not followed")
+	}
+	if _, _, err := p.Config("p1", time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)); err == nil || !strings.Contains(err.Error(), "p1 nowhere") {
+		t.Errorf("after its placement ended: %v", err)
+	}
+}
+
+func TestScheduleIsChecked(t *testing.T) {
+	if wrong := (Schedule{}).Check(); len(wrong) > 0 {
+		t.Errorf("the defaults are wrong: %v", wrong)
+	}
+	wrong := Schedule{Light: time.Second, Heartbeat: time.Minute, SpeedMean: time.Second}.Check()
+	for _, key := range []string{"light", "heartbeat", "speed_mean"} {
+		if wrong[key] == "" {
+			t.Errorf("%s is let through", key)
+		}
+	}
+	if len(wrong) != 3 {
+		t.Errorf("%v", wrong)
+	}
+}
+
+func BenchmarkConfig(b *testing.B) {
+	inv, err := inventory.Parse(files(""))
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, at := New(func() *inventory.Inventory { return inv }, Schedule{}), time.Date(2026, 3, 14, 7, 0, 0, 0, time.UTC)
+	for b.Loop() {
+		if _, _, err := p.Config("p1", at); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
