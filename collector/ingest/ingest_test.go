@@ -781,8 +781,7 @@ func TestLeafRenewsUnderTraffic(t *testing.T) {
 
 func TestStopLetsWhatIsInFlightEnd(t *testing.T) {
 	slow := &slowDisk{entered: make(chan struct{}), go_: make(chan struct{})}
-	var c *ingesttest.Collector
-	c = ingesttest.Start(t, func(o *ingest.Options) { o.Journal = slow })
+	c := ingesttest.Start(t, func(o *ingest.Options) { o.Journal = slow })
 	slow.to = c.Journal
 	p, client := c.Enrol(t, "p"), c.Client(t, false)
 	r := c.Request(t, p, c.Body(t, p, 1, 1))

@@ -124,7 +124,7 @@ func TestRunRenews(t *testing.T) {
 			synctest.Wait()
 			leaf := r.authority.leaf.Load().Leaf
 			seen[leaf.SerialNumber.String()] = true
-			if left := leaf.NotAfter.Sub(time.Now()); left < leafRest-2*time.Hour {
+			if left := time.Until(leaf.NotAfter); left < leafRest-2*time.Hour {
 				t.Fatalf("%v left", left)
 			}
 		}
