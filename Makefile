@@ -7,7 +7,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 STAMP     := -X github.com/pantau-desa/pantau/probe.buildVersion=$(VERSION) -X github.com/pantau-desa/pantau/probe.buildTime=$(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 LDFLAGS   := -s -w $(STAMP)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-PROMTOOL    := github.com/prometheus/prometheus/cmd/promtool
+PROMTOOL    := github.com/prometheus/prometheus/cmd/promtool@$(shell $(GO) list -m -f '{{.Version}}' github.com/prometheus/prometheus)
 
 # The boxes in the villages: GOARCH, and what else the target needs.
 PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64

@@ -177,16 +177,16 @@ func spanFor(watched time.Duration) span {
 	return out
 }
 
-// ticks are the labelled times of an axis, not so near the right end that they
-// would run into what stands there; fewer, where the chart is small.
+// ticks are the labelled times of an axis, not so near its ends that they would
+// run into what stands there; fewer, where the chart is small.
 func (s span) ticks(small bool, from, to time.Time) []time.Time {
-	every, end := s.tick, s.length/9
+	every, begin, end := s.tick, s.length/24, s.length/9
 	if small {
-		every, end = s.sparse, s.length*3/10
+		every, begin, end = s.sparse, s.length/10, s.length*3/10
 	}
 	var out []time.Time
 	for t := midnight(from); t.Before(to); t = t.Add(every) {
-		if !t.Before(from.Add(s.length/24)) && !t.After(to.Add(-end)) {
+		if !t.Before(from.Add(begin)) && !t.After(to.Add(-end)) {
 			out = append(out, t)
 		}
 	}
@@ -329,12 +329,12 @@ func (p *plot) take(a, b point) {
 const (
 	nameAscent  = 15.0
 	nameDescent = 5.0
-	nameLetter  = 11.5
+	nameLetter  = 13.0
 )
 
-// name writes a text at one of the points, the first being the best, so near to
-// it that nobody takes it for another's, and where it covers nothing. Where
-// there is no such place it is left out: the key under the chart has it too.
+// name writes a text beside one of the points, the first being the best, where it
+// covers nothing and nothing lies between the two. Where there is no such place
+// it is left out: the key under the chart has it too.
 func (p *plot) name(text string, at []point) {
 	half := nameLetter * float64(len([]rune(text))) / 2
 	best, bestCost := point{}, math.Inf(1)
@@ -343,8 +343,13 @@ func (p *plot) name(text string, at []point) {
 		for _, dy := range []float64{-6, -11, -17, nameAscent + 5, nameAscent + 10, nameAscent + 16} {
 			c := point{min(max(a.X, p.x0+half+2), p.x1-half), a.Y + dy}
 			b := box{c.X - half, c.Y - nameAscent, c.X + half, c.Y + nameDescent}
+			// From just off the point itself to the text.
+			way := box{a.X - 1, b.y1, a.X + 1, a.Y - 4}
+			if dy > 0 {
+				way = box{a.X - 1, a.Y + 4, a.X + 1, b.y0}
+			}
 			cost := math.Abs(dy) + math.Abs(c.X-a.X) + at[0].distance(point{a.X, at[0].Y})/8 + float64(i)*1e-3
-			if cost < bestCost && b.y0 >= 0 && b.y1 <= chartBottom-2 && p.free(b) {
+			if cost < bestCost && b.y0 >= 0 && b.y1 <= chartBottom-2 && p.free(b) && p.free(way) {
 				best, bestCost, bestBox = c, cost, b
 			}
 		}

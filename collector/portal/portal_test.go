@@ -1,6 +1,8 @@
 package portal
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb"
@@ -82,7 +85,7 @@ type measured struct {
 // put writes samples of one series; pairs are labels beside those of the place.
 func (s *store) put(name, village string, points []measured, pairs ...string) {
 	s.t.Helper()
-	base := []string{labels.MetricName, name, "province", village[:2], "regency", village[:5], "district", village[:8], "village", village}
+	base := []string{model.MetricNameLabel, name, "province", village[:2], "regency", village[:5], "district", village[:8], "village", village}
 	ls := labels.FromStrings(append(base, pairs...)...)
 	app := s.db.Appender(context.Background())
 	for _, p := range points {
@@ -553,8 +556,8 @@ func TestVillage(t *testing.T) {
 	}
 }
 
-// Ten minutes after the start a page shows the last hour, and says that it is
-// too early for a median.
+// Ten minutes after the start a page shows the last fifteen, no calendar, and
+// says that it is too early for a median.
 func TestYoungDeployment(t *testing.T) {
 	o := newOffice(t)
 	at := []string{"site", "s-suko", "probe", "p-suko"}
@@ -562,9 +565,15 @@ func TestYoungDeployment(t *testing.T) {
 	o.put("pantau_download_bits_per_second", villageUp, each(9*time.Minute, time.Minute, 4*time.Minute, always(47e6)), append(at, "target", "ukur-1")...)
 	o.put("pantau_odp_reachable", villageUp, each(10*time.Minute, 0, time.Minute, always(1)), at...)
 	o.put("pantau_latency_seconds", villageUp, each(10*time.Minute, 0, time.Minute, always(0.01)), append(at, "stat", "median", "target", "t")...)
+	// The collector has run for longer than the probe.
+	o.put("pantau_village_state", villageUp, each(40*time.Hour, 11*time.Minute, time.Minute, always(float64(state.NeverSeen))))
 	p := o.get("/desa/"+villageUp, 200)
-	if got := text(p.all("strong", "")[0]); got != "1 jam" {
+	if got := text(p.all("strong", "")[0]); got != "15 menit" {
 		t.Errorf("the charts go back %q", got)
+	}
+	const early = "Kalender 30 hari tampil setelah satu hari pemantauan."
+	if s := text(p.one("main", "")); !strings.Contains(s, early) || strings.Contains(s, "Keadaan 30 hari") {
+		t.Error("a calendar of ten minutes")
 	}
 	if got, want := text(p.all("div", "figure")[0]), "Unduh, median 24 jam data belum cukup uji terakhir 47,0 Mbps · perlu 6 uji n = 3 uji · terakhir 14.11, 1 mnt lalu"; got != want {
 		t.Errorf("figure %q, want %q", got, want)
@@ -572,9 +581,131 @@ func TestYoungDeployment(t *testing.T) {
 	if got, want := text(p.all("div", "figure")[2]), "Latensi, median 24 jam 10,0 ms 10,0 ms dalam 90% menit n = 11 menit · terakhir 14.12, baru saja"; got != want {
 		t.Errorf("figure %q, want %q", got, want)
 	}
-	o.put("pantau_village_state", villageUp, each(5*time.Hour, 4*time.Hour, time.Minute, always(1)))
-	if p := o.get("/desa/"+villageUp, 200); text(p.all("strong", "")[0]) != "24 jam" {
-		t.Error("a deployment of five hours is not shown by the day")
+	for _, c := range []struct {
+		watched  time.Duration
+		span     string
+		calendar bool
+	}{{25 * time.Minute, "1 jam", false}, {9 * time.Hour, "24 jam", false}, {24 * time.Hour, "24 jam", true}} {
+		o := newOffice(t)
+		o.put("pantau_village_state", villageUp, each(c.watched, 0, time.Minute, always(1)))
+		p := o.get("/desa/"+villageUp, 200)
+		if got := text(p.all("strong", "")[0]); got != c.span {
+			t.Errorf("watched for %v, the charts go back %q, want %q", c.watched, got, c.span)
+		}
+		s := text(p.one("main", ""))
+		if got := strings.Contains(s, "Keadaan 30 hari"); got != c.calendar || strings.Contains(s, early) == c.calendar {
+			t.Errorf("watched for %v: calendar %v, want %v", c.watched, got, c.calendar)
+		}
+	}
+}
+
+// A delay below a millisecond is one: it never reads as none.
+func TestSmallLatencyIsNotZero(t *testing.T) {
+	o := newOffice(t)
+	minute := func(name string, v float64, more ...string) {
+		o.put(name, villageUp, each(30*time.Minute, time.Minute, time.Minute, always(v)), append([]string{"site", "s-suko", "probe", "p-suko", "target", "t"}, more...)...)
+	}
+	minute("pantau_latency_seconds", 0.0002, "stat", "median")
+	minute("pantau_latency_seconds", 0.0004, "stat", "p95")
+	minute("pantau_jitter_seconds", 0.00003)
+	if got := text(allIn(o.get("/", 200).row(villageUp), "td", "latency")[0]); got != "< 1 ms 1 mnt lalu" {
+		t.Errorf("the list has %q", got)
+	}
+	p := o.get("/desa/"+villageUp+"?rentang=1jam", 200)
+	for i, want := range map[int]string{
+		2: "Latensi, median 24 jam 0,2 ms 0,2 ms dalam 90% menit n = 30 menit · terakhir 14.11, 1 mnt lalu",
+		3: "Variasi tunda, median 24 jam < 0,1 ms < 0,1 ms dalam 90% menit n = 30 menit · terakhir 14.11, 1 mnt lalu",
+	} {
+		if got := text(p.all("div", "figure")[i]); got != want {
+			t.Errorf("figure %q, want %q", got, want)
+		}
+	}
+}
+
+// Only a fibre has an ODP; of a mobile line the provider's network is reached.
+func TestReachIsOfWhatTheLineHas(t *testing.T) {
+	o := newOffice(t)
+	at := []string{"site", "s-two-b", "probe", "p"}
+	for _, name := range []string{"pantau_odp_reachable", "pantau_lan_gateway_reachable"} {
+		o.put(name, villageTwo, each(20*time.Minute, 0, time.Minute, func(ago time.Duration) float64 {
+			if name == "pantau_odp_reachable" && ago < 5*time.Minute {
+				return 0
+			}
+			return 1
+		}), at...)
+	}
+	o.put("pantau_latency_seconds", villageTwo, each(20*time.Minute, 5*time.Minute, time.Minute, always(0.03)), append(at, "stat", "median", "target", "t")...)
+	p := o.get("/desa/"+villageTwo+"?titik=s-two-b&rentang=1jam", 200)
+	if got, want := text(p.all("div", "figure")[5]), "Jaringan penyedia dapat dijangkau, 24 jam 76,19 % 16 dari 21 menit saat gerbang LAN menjawab n = 21 menit · terakhir 14.12, baru saja"; got != want {
+		t.Errorf("figure %q, want %q", got, want)
+	}
+	if n := strings.Count(p.raw, "Jaringan penyedia tidak terjangkau 4 menit."); n != 1 {
+		t.Errorf("%d charts tell of the outage", n)
+	}
+	if strings.Contains(p.raw, "ODP") {
+		t.Error("a mobile line has an ODP")
+	}
+	p = o.get("/desa/"+villageTwo+"?titik=s-two-a", 200)
+	if got := text(p.all("div", "figure")[5]); !strings.HasPrefix(got, "ODP dapat dijangkau") {
+		t.Errorf("the fibre's figure is %q", got)
+	}
+}
+
+func TestLongAnswersAreCompressed(t *testing.T) {
+	o := newOffice(t)
+	o.fill()
+	server := httptest.NewServer(o)
+	defer server.Close()
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+	defer client.CloseIdleConnections()
+	ask := func(method, path, accept string) (*http.Response, []byte) {
+		t.Helper()
+		req, err := http.NewRequest(method, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if accept != "" {
+			req.Header.Set("Accept-Encoding", accept)
+		}
+		r, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Header.Values("Vary"); !slices.Equal(got, []string{"Accept-Encoding"}) {
+			t.Errorf("%s %s (%s): Vary %q", method, path, accept, got)
+		}
+		return r, body
+	}
+	for _, path := range []string{"/", "/desa/" + villageDown, attr(o.get("/", 200).all("link", "")[1], "href")} {
+		plain, want := ask("GET", path, "")
+		if plain.Header.Get("Content-Encoding") != "" || len(want) < smallest {
+			t.Errorf("%s: %d bytes, %v", path, len(want), plain.Header)
+		}
+		r, body := ask("GET", path, "zstd, br, gzip")
+		if r.Header.Get("Content-Encoding") != "gzip" || len(body) > len(want)/2 || r.Header.Get("Content-Type") != plain.Header.Get("Content-Type") {
+			t.Errorf("%s: %d of %d bytes, %v", path, len(body), len(want), r.Header)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes after decompression, want %d: %v", path, len(got), len(want), err)
+		}
+		if r, _ := ask("GET", path, "gzip;q=0, identity"); r.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: compressed for one who refuses it", path)
+		}
+		if r, body := ask("HEAD", path, "gzip"); r.StatusCode != 200 || len(body) != 0 {
+			t.Errorf("HEAD %s: %d, %d bytes", path, r.StatusCode, len(body))
+		}
+	}
+	if r, body := ask("GET", "/entah", "gzip"); r.StatusCode != 404 || r.Header.Get("Content-Encoding") != "" || len(body) == 0 {
+		t.Errorf("a short page: %d, %q", r.StatusCode, r.Header.Get("Content-Encoding"))
 	}
 }
 
@@ -854,6 +985,19 @@ func TestSentence(t *testing.T) {
 		}
 		if got := sentence("X", sum); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestPeopleAreCountedOrCalledUnknown(t *testing.T) {
+	for want, c := range map[string]tally{
+		"tidak ada":                         {},
+		"jumlah jiwa belum tercatat":        {Villages: [6]int{2}, Unnumbered: [6]int{2}},
+		"4.126 jiwa, 1 desa belum tercatat": {Villages: [6]int{2}, Unnumbered: [6]int{1}, People: [6]int{4126}},
+		"0 jiwa":                            {Villages: [6]int{1}},
+	} {
+		if got := peopleText(c, groupDown); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

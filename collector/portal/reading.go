@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
@@ -124,7 +125,7 @@ func anyVillage(codes []string) string {
 
 // identity is that of a series without its name, which functions drop.
 func identity(ls labels.Labels) uint64 {
-	return labels.NewBuilder(ls).Del(labels.MetricName).Labels().Hash()
+	return labels.NewBuilder(ls).Del(model.MetricNameLabel).Labels().Hash()
 }
 
 func seconds(s float64) time.Time { return time.UnixMilli(int64(math.Round(s * 1000))) }

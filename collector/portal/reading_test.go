@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,99 @@ func TestLineBreaksWhereAStepIsMissing(t *testing.T) {
 	path := p.Marks[len(p.Marks)-1].Path
 	if moves, lines, lone := strings.Count(path, "M"), strings.Count(path, "L"), strings.Count(path, "h1.5"); moves != 3 || lines != 3 || lone != 1 {
 		t.Errorf("path %q has %d pieces, %d joints, %d lone points; want 3, 3, 1", path, moves, lines, lone)
+	}
+}
+
+// A name covers no line, no dot and no other name, and is next to what it names.
+func TestNamesCoverNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 11))
+	written := 0
+	for round := range 200 {
+		p := newPlot(spans()[round%len(spans())], noon, noon.Add(time.Hour), 10, nil)
+		base, gap := r.Float64()*9, r.Float64()*r.Float64()*3
+		noise := r.Float64() * r.Float64() * 4
+		if round%4 == 0 { // as close to each other as an idle line's two directions
+			base, gap, noise = 1, 0.15+r.Float64()*0.4, 0
+		}
+		var low, high []sample
+		for m := range 1 + r.IntN(60) {
+			at := noon.Add(time.Duration(m) * time.Minute)
+			x := min(base+noise*r.Float64(), 10)
+			low = append(low, sample{at, x})
+			high = append(high, sample{at, min(x+gap, 10)})
+		}
+		p.line("first", low, time.Minute)
+		p.line("second", high, time.Minute)
+		drawn := slices.Clone(p.taken)
+		p.nameLine(high, "P95")
+		p.nameLine(low, "median")
+		var names []box
+		for _, text := range p.Texts {
+			if text.Class != "named name" {
+				continue
+			}
+			x, errX := strconv.ParseFloat(text.X, 64)
+			y, errY := strconv.ParseFloat(text.Y, 64)
+			if errX != nil || errY != nil {
+				t.Fatal(errX, errY)
+			}
+			half := 4.0 * float64(len(text.Text)) // as wide as on a large screen
+			b := box{x - half, y - 10, x + half, y + 3}
+			if b.x0 < p.x0 || b.x1 > p.x1+2 || b.y0 < 0 || b.y1 > chartBottom {
+				t.Errorf("round %d: %s leaves the chart: %v", round, text.Text, b)
+			}
+			for _, o := range slices.Concat(drawn, names) {
+				if b.overlap(o) > 0 {
+					t.Errorf("round %d: %s covers %v", round, text.Text, o)
+				}
+			}
+			names = append(names, b)
+			// Between the median's name and its line there is not the other line.
+			if text.Text == "median" && noise == 0 && b.y1 < p.y(high[0].Value) {
+				t.Errorf("round %d: the median's name lies above the other line", round)
+			}
+		}
+		written += len(names)
+	}
+	if written < 200 {
+		t.Errorf("only %d of 400 names are written", written)
+	}
+}
+
+func TestSpanFor(t *testing.T) {
+	for watched, want := range map[time.Duration]string{0: "24jam", time.Second: "15menit", 19 * time.Minute: "15menit", 20 * time.Minute: "1jam",
+		7 * time.Hour: "1jam", 8 * time.Hour: "24jam", 30 * 24 * time.Hour: "24jam"} {
+		if got := spanFor(watched).Key; got != want {
+			t.Errorf("watched for %v: %s, want %s", watched, got, want)
+		}
+	}
+}
+
+func TestAxisText(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 0.6: "0,6", 0.3: "0,3", 0.05: "0,05", 1.5: "1,5", 0.0025: "0,0025", 40: "40", 2000: "2.000"} {
+		if got := axisText(v); got != want {
+			t.Errorf("axisText(%v) = %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestFewVillagesMakeALowMap(t *testing.T) {
+	before := 0.0
+	for _, n := range []int{1, 6, 20, 60, 112, 401, maxOnMap} {
+		h := tallest(n)
+		if h < before || n < 20 && h > mapWidth/3 || n >= 150 && h != mapMaxHeight {
+			t.Errorf("a map of %d villages may be %v high, one of fewer %v", n, h, before)
+		}
+		before = h
+	}
+	var ring []place
+	for i := range 6 {
+		sin, cos := math.Sincos(float64(i) * math.Pi / 3)
+		ring = append(ring, place{Village: inventory.Village{Code: "33.10.15." + strconv.Itoa(i)},
+			Sites: []inventory.Site{{Position: inventory.Position{Lat: -7.6 + sin/50, Lon: 110.7 + cos/50, Known: true}}}})
+	}
+	if l := survey(ring); l.height > mapWidth/3 {
+		t.Errorf("a map of six is %v high", l.height)
 	}
 }
 
