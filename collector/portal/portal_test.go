@@ -513,10 +513,10 @@ func TestVillage(t *testing.T) {
 	want := []string{
 		"Unduh, median 24 jam 46,80 Mbps 94% dari paket · 46,80 (selang 95%) n = 8 uji · terakhir 12.12, 2 j lalu",
 		"Unggah, median 24 jam 23,40 Mbps 94% dari paket · 23,40 (selang 95%) n = 8 uji · terakhir 12.12, 2 j lalu",
-		"Latensi, median 24 jam 8,4 ms 8,4 ms dalam 90% menit n = 1.429 menit · terakhir 14.01, 11 mnt lalu",
-		"Variasi tunda, median 24 jam 1,1 ms 1,1 ms dalam 90% menit n = 1.429 menit · terakhir 14.01, 11 mnt lalu",
-		"Kehilangan paket, rata-rata 24 jam 0,00 % 1.429 menit tanpa kehilangan n = 1.429 menit · terakhir 14.01, 11 mnt lalu",
-		"ODP dapat dijangkau, 24 jam 100,00 % 1.429 dari 1.429 menit saat gerbang LAN menjawab n = 1.429 menit · terakhir 14.01, 11 mnt lalu",
+		"Latensi, median 24 jam 8,4 ms 8,4 ms dalam 90% ukuran n = 1.429 ukuran · terakhir 14.01, 11 mnt lalu",
+		"Variasi tunda, median 24 jam 1,1 ms 1,1 ms dalam 90% ukuran n = 1.429 ukuran · terakhir 14.01, 11 mnt lalu",
+		"Kehilangan paket, rata-rata 24 jam 0,00 % 1.429 ukuran tanpa kehilangan n = 1.429 ukuran · terakhir 14.01, 11 mnt lalu",
+		"ODP dapat dijangkau, 24 jam 100,00 % 1.429 dari 1.429 ukuran saat gerbang LAN menjawab n = 1.429 ukuran · terakhir 14.01, 11 mnt lalu",
 	}
 	for i := range want {
 		if i >= len(figures) || figures[i] != want[i] {
@@ -578,7 +578,7 @@ func TestYoungDeployment(t *testing.T) {
 	if got, want := text(p.all("div", "figure")[0]), "Unduh, median 24 jam data belum cukup uji terakhir 47,0 Mbps · perlu 6 uji n = 3 uji · terakhir 14.11, 1 mnt lalu"; got != want {
 		t.Errorf("figure %q, want %q", got, want)
 	}
-	if got, want := text(p.all("div", "figure")[2]), "Latensi, median 24 jam 10,0 ms 10,0 ms dalam 90% menit n = 11 menit · terakhir 14.12, baru saja"; got != want {
+	if got, want := text(p.all("div", "figure")[2]), "Latensi, median 24 jam 10,0 ms 10,0 ms dalam 90% ukuran n = 11 ukuran · terakhir 14.12, baru saja"; got != want {
 		t.Errorf("figure %q, want %q", got, want)
 	}
 	for _, c := range []struct {
@@ -613,8 +613,8 @@ func TestSmallLatencyIsNotZero(t *testing.T) {
 	}
 	p := o.get("/desa/"+villageUp+"?rentang=1jam", 200)
 	for i, want := range map[int]string{
-		2: "Latensi, median 24 jam 0,2 ms 0,2 ms dalam 90% menit n = 30 menit · terakhir 14.11, 1 mnt lalu",
-		3: "Variasi tunda, median 24 jam < 0,1 ms < 0,1 ms dalam 90% menit n = 30 menit · terakhir 14.11, 1 mnt lalu",
+		2: "Latensi, median 24 jam 0,2 ms 0,2 ms dalam 90% ukuran n = 30 ukuran · terakhir 14.11, 1 mnt lalu",
+		3: "Variasi tunda, median 24 jam < 0,1 ms < 0,1 ms dalam 90% ukuran n = 30 ukuran · terakhir 14.11, 1 mnt lalu",
 	} {
 		if got := text(p.all("div", "figure")[i]); got != want {
 			t.Errorf("figure %q, want %q", got, want)
@@ -636,7 +636,7 @@ func TestReachIsOfWhatTheLineHas(t *testing.T) {
 	}
 	o.put("pantau_latency_seconds", villageTwo, each(20*time.Minute, 5*time.Minute, time.Minute, always(0.03)), append(at, "stat", "median", "target", "t")...)
 	p := o.get("/desa/"+villageTwo+"?titik=s-two-b&rentang=1jam", 200)
-	if got, want := text(p.all("div", "figure")[5]), "Jaringan penyedia dapat dijangkau, 24 jam 76,19 % 16 dari 21 menit saat gerbang LAN menjawab n = 21 menit · terakhir 14.12, baru saja"; got != want {
+	if got, want := text(p.all("div", "figure")[5]), "Jaringan penyedia dapat dijangkau, 24 jam 76,19 % 16 dari 21 ukuran saat gerbang LAN menjawab n = 21 ukuran · terakhir 14.12, baru saja"; got != want {
 		t.Errorf("figure %q, want %q", got, want)
 	}
 	if n := strings.Count(p.raw, "Jaringan penyedia tidak terjangkau 4 menit."); n != 1 {

@@ -167,13 +167,13 @@ func (r *siteReadings) speedFigure(name string, what reading, ss []sample, inv *
 }
 
 func (r *siteReadings) minuteFigure(name string, what reading, ss []sample, now time.Time) figure {
-	if f, none := r.without(name, what, ss, "menit", now); none {
+	if f, none := r.without(name, what, ss, "ukuran", now); none {
 		return f
 	}
 	xs := sorted(values(ss, time.Time{}))
 	ms := func(q float64) string { return bahasa.Milliseconds(quantile(xs, q), 1) }
 	return figure{Name: name, Value: ms(0.5), Unit: "ms",
-		Lines: []string{bahasa.Between(ms(0.05), ms(0.95)) + " ms dalam 90% menit", basis(len(ss), "menit", last(ss).At, now)}}
+		Lines: []string{bahasa.Between(ms(0.05), ms(0.95)) + " ms dalam 90% ukuran", basis(len(ss), "ukuran", last(ss).At, now)}}
 }
 
 // lossFigure is of the minutes in which something answered: a minute without
@@ -193,14 +193,14 @@ func (r *siteReadings) lossFigure(now time.Time) figure {
 		answered = append(answered, s)
 		sum += s.Value
 	}
-	f, none := r.without(name, readLoss, answered, "menit", now)
+	f, none := r.without(name, readLoss, answered, "ukuran", now)
 	if !none {
 		f = figure{Name: name, Value: bahasa.Number(sum/float64(len(answered))*100, 2), Unit: "%", Lines: []string{
-			fmt.Sprintf("%s menit tanpa kehilangan", bahasa.Count(clean)),
-			basis(len(answered), "menit", last(answered).At, now)}}
+			fmt.Sprintf("%s ukuran tanpa kehilangan", bahasa.Count(clean)),
+			basis(len(answered), "ukuran", last(answered).At, now)}}
 	}
 	if silent > 0 {
-		f.Lines = append(f.Lines, fmt.Sprintf("%s menit tanpa jawaban tidak dihitung", bahasa.Count(silent)))
+		f.Lines = append(f.Lines, fmt.Sprintf("%s ukuran tanpa jawaban tidak dihitung", bahasa.Count(silent)))
 	}
 	return f
 }
@@ -240,11 +240,11 @@ func (r *siteReadings) reachFigure(now time.Time) figure {
 		}
 		tries = append(tries, s)
 	}
-	f, none := r.without(name, readReach, tries, "menit", now)
+	f, none := r.without(name, readReach, tries, "ukuran", now)
 	if !none {
 		f = figure{Name: name, Value: bahasa.Number(float64(good)/float64(len(tries))*100, 2), Unit: "%", Lines: []string{
-			fmt.Sprintf("%s dari %s menit%s", bahasa.Count(good), bahasa.Count(len(tries)), gateText(checked, len(tries))),
-			basis(len(tries), "menit", last(tries).At, now)}}
+			fmt.Sprintf("%s dari %s ukuran%s", bahasa.Count(good), bahasa.Count(len(tries)), gateText(checked, len(tries))),
+			basis(len(tries), "ukuran", last(tries).At, now)}}
 	}
 	return f
 }
