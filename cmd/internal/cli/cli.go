@@ -48,6 +48,8 @@ func Main(root *cobra.Command) int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
+	reached := false
+	markReached(root, &reached)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitGood
@@ -56,10 +58,24 @@ func Main(root *cobra.Command) int {
 		fmt.Fprintln(os.Stderr, root.Name()+": "+err.Error())
 	}
 	var usage usageError
-	if errors.As(err, &usage) {
+	if errors.As(err, &usage) || !reached {
 		return ExitUsage
 	}
 	return ExitFail
+}
+
+// markReached notes when a command begins its work: whatever fails before is the
+// way it was called (an unknown command, a missing flag).
+func markReached(c *cobra.Command, reached *bool) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*reached = true
+			return run(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		markReached(sub, reached)
+	}
 }
 
 // Args wraps a cobra argument check so that its errors are usage errors.
