@@ -72,7 +72,7 @@ const maxWait = 5 * time.Second
 func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	first := true
+	first, tested := true, false
 	var due time.Duration // monotonic instant of the next heavy test
 	var done time.Time    // the slot that was served last
 	for {
@@ -86,19 +86,21 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		// A slot that is half over is left alone: its time would not be that of the
 		// measurement.
+		ran := false
 		if !slot.Equal(done) && now.Wall.Sub(slot) <= set.Interval/2 {
 			done = slot
 			r.round(ctx, set, slot)
-			now = r.opt.Now()
+			ran, now = true, r.opt.Now()
 		}
-		// A heavy test begins right after a round, so that the next one disturbs the
-		// fewest slots.
-		if set.Heavy != nil && now.Mono >= due && r.begin() {
+		// A heavy test begins right after a round, so that it spoils the fewest slots;
+		// the first of a start does not wait for one.
+		if set.Heavy != nil && now.Mono >= due && (ran || !tested) && r.begin() {
+			tested = true
 			due = now.Mono + r.gap(set, now, false)
 			wg.Go(func() { r.runHeavy(ctx, set) })
 		}
 		wait := Slot(now.Wall, set.Interval, phase).Add(set.Interval).Sub(now.Wall)
-		if set.Heavy != nil && due > now.Mono {
+		if set.Heavy != nil && !tested && due > now.Mono {
 			wait = min(wait, due-now.Mono)
 		}
 		select {

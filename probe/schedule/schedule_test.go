@@ -207,7 +207,8 @@ func TestEveryMinuteOnceWhateverTheHeavyTestDoes(t *testing.T) {
 				skipped++
 			}
 		}
-		if want := 2 * len(down); skipped < want-2 || skipped > want+len(down) {
+		// 150 s from the end of a round cover the next two slots.
+		if want := 2 * len(down); skipped < want-2 || skipped > want+2 {
 			t.Fatalf("%d latency results skipped over %d heavy tests", skipped, len(down))
 		}
 		up := l.of(measure.KindUpload)
