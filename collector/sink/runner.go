@@ -177,8 +177,9 @@ func (r *Runner) group(ctx context.Context) error {
 	if err := r.store(ctx, oldest); err != nil {
 		return err
 	}
+	now := r.opt.Now() // of the storing, not of when someone was told of it
 	r.move(r.reader.Position())
-	r.saveSettled()
+	r.saveSettled(now)
 	if errors.Is(err, errIdle) {
 		return nil
 	}
