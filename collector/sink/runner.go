@@ -310,9 +310,9 @@ func (r *Runner) move(to journal.Position) {
 
 // saveSettled moves the saved cursor to the newest position whose samples no
 // crash of the machine can take back any more.
-func (r *Runner) saveSettled() {
+func (r *Runner) saveSettled(now time.Time) {
 	grain := min(time.Second, r.saveEvery) // bounds the number of marks
-	now, pos := r.opt.Now(), r.Position()
+	pos := r.Position()
 	last := mark{pos: r.saved}
 	if n := len(r.marks); n > 0 {
 		last = r.marks[n-1]
