@@ -57,7 +57,7 @@ func (r *record) choice(name string, options []string) string {
 		}
 	}
 	r.fail(fmt.Sprintf("%s %s is not one of %s", name, quote(r.cell(name)), strings.Join(options, ", ")),
-		fmt.Sprintf("Did you mean %q?", nearest(s, options)))
+		fmt.Sprintf("Did you mean %q?", meant(s, options)))
 	return ""
 }
 

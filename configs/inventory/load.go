@@ -95,7 +95,7 @@ func parse(files map[string]string) (*Inventory, error) {
 	for name := range files {
 		if !slices.Contains(fileNames(), name) {
 			b.problems.add(name, 0, "this file is not known",
-				fmt.Sprintf("Did you mean %s? Otherwise move it to another folder", nearest(strings.ToLower(name), fileNames())))
+				fmt.Sprintf("Did you mean %s? Otherwise move it to another folder", meant(strings.ToLower(name), fileNames())))
 		}
 	}
 	b.read()

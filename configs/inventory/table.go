@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
+
+	"github.com/pantau-desa/pantau/configs/nearest"
 )
 
 // Bounds on what a file may hold. One country needs some 90,000 rows a file.
@@ -179,7 +181,7 @@ func (t *table) nearest(name string) string {
 	for i, c := range t.columns {
 		candidates[i] = c.name
 	}
-	return nearest(name, candidates)
+	return meant(name, candidates)
 }
 
 // each calls f for every row that has content; for one that is malformed with a
@@ -388,35 +390,8 @@ func names(columns []column, separator string) string {
 	return strings.Join(all, separator)
 }
 
-// nearest is the candidate with the fewest edits (Levenshtein) to s, of which
-// only the beginning is looked at; one that contains s is one edit away.
-func nearest(s string, candidates []string) string {
-	s = s[:min(len(s), 64)]
-	best, fewest := "", -1
-	for _, c := range candidates {
-		row := make([]int, len(c)+1)
-		for j := range row {
-			row[j] = j
-		}
-		for i := range len(s) {
-			diagonal := row[0]
-			row[0] = i + 1
-			for j := range len(c) {
-				change := diagonal
-				if s[i] != c[j] {
-					change++
-				}
-				diagonal = row[j+1]
-				row[j+1] = min(change, row[j]+1, diagonal+1)
-			}
-		}
-		edits := row[len(c)]
-		if len(s) > 2 && strings.Contains(c, s) {
-			edits = min(edits, 1)
-		}
-		if fewest < 0 || edits < fewest {
-			best, fewest = c, edits
-		}
-	}
+// meant is the candidate nearest to what was typed.
+func meant(s string, candidates []string) string {
+	best, _ := nearest.Of(s, candidates)
 	return best
 }

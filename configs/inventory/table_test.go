@@ -55,7 +55,7 @@ func TestRowsAreBounded(t *testing.T) {
 func TestNearest(t *testing.T) {
 	candidates := []string{"site", "village", "valid_from", "valid_to", "population"}
 	for in, want := range map[string]string{"vilage": "village", "valid_form": "valid_from", "valid_until": "valid_to", "from": "valid_from", "Site": "site", "populasi": "population"} {
-		if got := nearest(in, candidates); got != want {
+		if got := meant(in, candidates); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pantau-desa/pantau/configs/nearest"
 )
 
 // maxFile bounds a settings file, in bytes.
@@ -160,47 +163,11 @@ func walk(n *yaml.Node, prefix string, known map[string]reflect.Type, lines map[
 }
 
 func suggestion(key string, known map[string]reflect.Type) string {
-	best, distance := "", len(key)/2+2
-	for _, k := range slices.Sorted(mapKeys(known)) {
-		if d := editDistance(key, k); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best == "" {
+	best, edits := nearest.Of(key, slices.Sorted(maps.Keys(known)))
+	if best == "" || edits > len(key)/2+1 {
 		return ""
 	}
 	return "; the nearest is " + best
-}
-
-func mapKeys(m map[string]reflect.Type) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func durationHook(from, to reflect.Type, data any) (any, error) {

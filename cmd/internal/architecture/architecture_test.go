@@ -56,10 +56,11 @@ var rules = []rule{
 	{"probe", []string{"probe"}, "the probe imports nothing of the collector, and its settings are loaded by cmd"},
 	{"collector", []string{"collector", "probe/measure", "probe/wire", "configs/inventory"}, "the collector knows of the probe only what comes over the wire"},
 	{"alerts", []string{"alerts", "collector/incident", "collector/portal/bahasa", "configs/inventory", "probe/measure"}, "alerts know what an incident is, and nothing of how it was found"},
-	{"configs/inventory", []string{"probe/measure", "configs/inventory"}, "the inventory is facts"},
+	{"configs/nearest", nil, "words know no room"},
+	{"configs/inventory", []string{"probe/measure", "configs/inventory", "configs/nearest"}, "the inventory is facts"},
 	{"configs/klaten", nil, "an example is data"},
-	{"configs/settings", []string{"configs/settings"}, "settings are read for any room and know none"},
-	{"cmd/pantau-probe", []string{"cmd/internal", "probe", "configs/settings"}, "the village side stays light"},
+	{"configs/settings", []string{"configs/settings", "configs/nearest"}, "settings are read for any room and know none"},
+	{"cmd/pantau-probe", []string{"cmd/internal", "probe", "configs/settings", "configs/examples"}, "the village side stays light"},
 	{"cmd", []string{"cmd", "probe", "collector", "alerts", "dashboards", "configs"}, "commands wire rooms together"},
 }
 
