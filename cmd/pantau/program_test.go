@@ -67,4 +67,3 @@ func spawn(t *testing.T, log, bin string, args ...string) *exec.Cmd {
 	}
 	return cmd
 }
-
