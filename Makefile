@@ -14,15 +14,44 @@ PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
 PROBE_MAX_BYTES := 15728640
 
 .DEFAULT_GOAL := build
-.PHONY: build test test-short unit lint tidy generate drift cross bench fuzz packages-needed clean
+.PHONY: build install test test-short unit lint tidy generate drift cross bench fuzz packages-needed clean
 
 build: ## both binaries into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau ./cmd/pantau
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau-probe ./cmd/pantau-probe
 
+# Where `make install` puts things; DESTDIR goes before them for packages.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+UNITS      := pantau pantau-target pantau-probe
+
+install: ## what `make build` built, with units and settings; settings that exist are left alone
+	@for b in pantau pantau-probe; do test -x $(BIN)/$$b || { echo "$(BIN)/$$b is not built: run 'make build' first, it needs no root"; exit 1; }; done
+	@set -e; install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSCONFDIR)/pantau" "$(DESTDIR)$(PREFIX)/share/doc/pantau"; \
+	for b in pantau pantau-probe; do install -m 755 $(BIN)/$$b "$(DESTDIR)$(PREFIX)/bin/$$b"; done; \
+	for u in $(UNITS); do \
+	  sed -e 's#^ExecStart=/usr/local/bin/#ExecStart=$(PREFIX)/bin/#' -e 's# /etc/pantau/# $(SYSCONFDIR)/pantau/#' configs/systemd/$$u.service > "$(DESTDIR)$(UNITDIR)/$$u.service"; \
+	  chmod 644 "$(DESTDIR)$(UNITDIR)/$$u.service"; \
+	  install -m 644 configs/examples/$$u.yaml "$(DESTDIR)$(PREFIX)/share/doc/pantau/$$u.yaml"; \
+	  c="$(DESTDIR)$(SYSCONFDIR)/pantau/$$u.yaml"; \
+	  if [ -e "$$c" ]; then echo "kept: $$c"; else install -m 644 configs/examples/$$u.yaml "$$c"; fi; \
+	done
+	@printf '%s\n' '' 'Installed. What to do next, as root:' '  systemctl daemon-reload' \
+	  'Collector:' \
+	  '  put the inventory into $(SYSCONFDIR)/pantau/inventory (configs/klaten is an example)' \
+	  '  pantau check --config $(SYSCONFDIR)/pantau/pantau.yaml && systemctl enable --now pantau' \
+	  'Measurement server:' \
+	  '  systemctl enable --now pantau-target' \
+	  'Probe, with the code from `pantau probe add --site SITE` on the collector:' \
+	  '  pantau-probe enroll --collector https://ADDRESS:7443 --code CODE' \
+	  '  systemctl enable --now pantau-probe && pantau-probe check'
+
 test: packages-needed lint drift cross $(TOOLS)/promtool ## all that proves the project, but the long demo, real-time waits and soaks
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m ./...
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./... | grep -E '^(Benchmark|FAIL|---|panic)' || true
+	@echo "every benchmark, once"; out=$$(mktemp); $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./... >$$out 2>&1 \
+	  || { cat $$out; rm -f $$out; exit 1; }; grep -c ^Benchmark $$out; rm -f $$out
 	@echo "make test: passed"
 
 test-short: ## what answers within a minute or two: no race detector, no long tests
@@ -75,7 +104,7 @@ fuzz: ## every fuzz test for a while
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # What the tests need beyond Go, installed where apt and root allow, and said.
-NEEDED := protoc:protobuf-compiler gcc:gcc
+NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd
 packages-needed:
 	@set -e; missing=; for n in $(NEEDED); do command -v $${n%%:*} >/dev/null || missing="$$missing $${n#*:}"; done; \
 	if [ -n "$$missing" ]; then \

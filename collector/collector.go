@@ -83,13 +83,14 @@ type Collector struct {
 	admin    *admin.Server
 	engine   *query.Querier
 	office   *http.Server
+	pulse    *pulse
 	close    []func() error // of what is open, in order of opening
 }
 
 // New opens everything below the data directory and listens; nothing is answered
 // before Run. What is wrong with the inventory is reported at once.
 func New(ctx context.Context, o Options) (c *Collector, err error) {
-	c = &Collector{opt: o, log: o.Logger, reg: prometheus.NewRegistry()}
+	c = &Collector{opt: o, log: o.Logger, reg: prometheus.NewRegistry(), pulse: newPulse()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.closeAll())
@@ -224,7 +225,11 @@ func (c *Collector) openStates(context.Context) error {
 			if _, err := c.journal.Append(ctx, journal.Record{Type: journal.State, ReceivedAt: s.At, Body: body}); err != nil {
 				return err
 			}
-			return writeFile(file, body)
+			if err := writeFile(file, body); err != nil {
+				return err
+			}
+			c.pulse.kept()
+			return nil
 		},
 		Stalled: func(ctx context.Context, from, to time.Time) {
 			body, err := json.Marshal(map[string]time.Time{"from": from.UTC(), "to": to.UTC()})
@@ -242,6 +247,7 @@ func (c *Collector) openStates(context.Context) error {
 
 // sites is the inventory as the states see it.
 func (c *Collector) sites(at time.Time) []state.Site {
+	c.pulse.beat()
 	inv := c.inventory()
 	all := inv.Sites(at)
 	out := make([]state.Site, 0, len(all))

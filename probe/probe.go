@@ -74,6 +74,7 @@ type Probe struct {
 	uploader *push.Uploader
 	heart    *push.Heart
 	kit      *kit
+	pulse    *pulse
 
 	sealNow chan struct{} // something changed: seal soon
 
@@ -89,7 +90,7 @@ type Probe struct {
 // New reads the identity and opens the spool.
 func New(o Options) (*Probe, error) {
 	p := &Probe{opt: o, log: o.Logger, state: enroll.State{Dir: o.StateDir}, reg: prometheus.NewRegistry(),
-		sealNow: make(chan struct{}, 1), seen: map[measure.Kind]bool{}, sick: map[measure.Kind]measure.Reason{}}
+		pulse: newPulse(), sealNow: make(chan struct{}, 1), seen: map[measure.Kind]bool{}, sick: map[measure.Kind]measure.Reason{}}
 	var err error
 	if p.id, err = p.state.Identity(); err != nil {
 		return nil, err
@@ -325,6 +326,7 @@ func (p *Probe) fillBeat(b *wire.Heartbeat) {
 
 // acked hears that the collector is there.
 func (p *Probe) acked(afterSilence bool, version uint64) {
+	p.pulse.heard()
 	if afterSilence {
 		p.uploader.Wake()
 	}
@@ -368,7 +370,10 @@ func (p *Probe) current() *wirepb.ProbeConfig {
 	return p.config
 }
 
-func (p *Probe) set() schedule.Set { return p.kit.set(p.current(), p.opt.Local) }
+func (p *Probe) set() schedule.Set {
+	p.pulse.turned()
+	return p.kit.set(p.current(), p.opt.Local)
+}
 
 func (p *Probe) heartbeatInterval() time.Duration {
 	return orDefault(p.current().HeartbeatIntervalNs, 30*time.Second)

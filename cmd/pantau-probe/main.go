@@ -26,6 +26,6 @@ func main() {
   pantau-probe measure speed --target http://ukur.example.id:7442/speedtest`,
 		Version: probe.Version(),
 	}
-	root.AddCommand(enrollCommand(), runCommand(), measureCommand())
+	root.AddCommand(enrollCommand(), checkCommand(), runCommand(), measureCommand())
 	os.Exit(cli.Main(root))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
+	"github.com/pantau-desa/pantau/cmd/internal/service"
 	"github.com/pantau-desa/pantau/probe"
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/enroll"
@@ -27,8 +28,9 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			level, _ := cli.Level(s.LogLevel)
+			log := cli.Logger(os.Stderr, level)
 			o := probe.Options{StateDir: s.StateDir, Local: s.local(), Software: probe.Version(), Built: probe.BuildTime(),
-				Logger: cli.Logger(os.Stderr, level)}
+				Logger: log}
 			if s.Metrics.Listen != "" {
 				if o.Metrics, err = net.Listen("tcp", s.Metrics.Listen); err != nil {
 					return fmt.Errorf("metrics.listen: %w: is another pantau-probe running?", err)
@@ -38,7 +40,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.Run(c.Context())
+			return service.Run(c.Context(), service.Program{Run: p.Run, Alive: p.Alive, Status: p.Status, Logger: log})
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file; without one the defaults hold")

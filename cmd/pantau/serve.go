@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
+	"github.com/pantau-desa/pantau/cmd/internal/service"
 	"github.com/pantau-desa/pantau/collector"
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/provision"
@@ -119,10 +120,11 @@ func serve(ctx context.Context, s *serveSettings) error {
 	if err != nil {
 		return fmt.Errorf("office.listen: %w", err)
 	}
+	log := cli.Logger(os.Stderr, level)
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
 		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Retention: s.Store.Retention, Schematic: s.Schematic,
-		Software: probe.Version(), Logger: cli.Logger(os.Stderr, level),
+		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {
 		err = errors.Join(err, closeQuietly(office))
@@ -132,7 +134,7 @@ func serve(ctx context.Context, s *serveSettings) error {
 		}
 		return err
 	}
-	return col.Run(ctx)
+	return service.Run(ctx, service.Program{Run: col.Run, Ready: col.Ready(), Alive: col.Alive, Status: col.Status, Logger: log})
 }
 
 func closeQuietly(l net.Listener) error {
