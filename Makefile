@@ -48,8 +48,13 @@ install: ## what `make build` built, with units and settings; settings that exis
 	  '  pantau-probe enroll --collector https://ADDRESS:7443 --code CODE' \
 	  '  systemctl enable --now pantau-probe && pantau-probe check'
 
+# Rooms whose tests measure rates and times: not beside others.
+TIMED := /probe/(instrument|netlab|ledger)|/cmd/pantau
+
 test: packages-needed lint drift cross $(TOOLS)/promtool ## all that proves the project, but the long demo, real-time waits and soaks
-	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m ./...
+	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(TIMED)')
+	@echo "what measures in real time, one after the other"
+	PATH="$(TOOLS):$$PATH" $(GO) test -race -p 1 -timeout 15m $$($(GO) list ./... | grep -E '$(TIMED)')
 	@echo "every benchmark, once"; out=$$(mktemp); $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 10m ./... >$$out 2>&1 \
 	  || { cat $$out; rm -f $$out; exit 1; }; grep -c ^Benchmark $$out; rm -f $$out
 	@echo "make test: passed"

@@ -108,7 +108,7 @@ func TestDemoMeasuresWhatItsLinesCarry(t *testing.T) {
 		t.Skip("takes a minute and a half")
 	}
 	report := filepath.Join(t.TempDir(), "demo.json")
-	d := startDemo(t, filepath.Join(t.TempDir(), "demo"), "--villages", "3", "--for", "90s", "--json", report)
+	d := startDemo(t, filepath.Join(t.TempDir(), "demo"), "--villages", "3", "--for", "100s", "--json", report)
 	page := d.line(t, "halaman: ")
 	resp, err := http.Get(page)
 	if err != nil {
