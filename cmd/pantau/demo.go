@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"time"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -15,7 +18,7 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	o := demo.Options{Out: os.Stdout}
+	var o demo.Options
 	var out string
 	c := &cobra.Command{
 		Use:   "demo",
@@ -26,7 +29,8 @@ own, behind a line that is shaped in both directions, with rates drawn anew each
 run; else everything is on loopback, and the demo says what is lost by that.
 
 It runs until Ctrl-C, or for the time of --for, and then says whether every
-village's figures are what its line carries.`,
+village's figures are what its line carries: with --for the exit code is 1 if they
+are not.`,
 		Example: `  pantau demo
   pantau demo --for 10m --json demo.json`,
 		Args: cli.Args(cobra.NoArgs),
@@ -36,26 +40,40 @@ village's figures are what its line carries.`,
 				return cli.Usage(errors.New("--villages is between 1 and 40"))
 			case o.For < 0:
 				return cli.Usage(errors.New("--for is not negative"))
-			case out == "-":
-				o.Out = os.Stderr // standard output is for the JSON alone
 			}
-			if f, ok := o.Out.(*os.File); ok {
-				o.Terminal = term.IsTerminal(int(f.Fd()))
+			if out != "" && out != "-" { // rather now than after the run
+				if _, err := os.Stat(filepath.Dir(out)); err != nil {
+					return cli.Usage(fmt.Errorf("--json: %w", err))
+				}
 			}
 			if !c.Flags().Changed("seed") {
 				o.Seed = rand.Uint64()
 			}
-			report, err := demo.Run(c.Context(), o)
-			if err != nil {
-				return err
+			ctx, stop := untilLeft(c.Context())
+			defer stop()
+			file := os.Stdout
+			if out == "-" {
+				file = os.Stderr // standard output is for the JSON alone
 			}
-			if out != "" {
-				if err := cli.WriteJSON(out, report); err != nil {
-					return err
+			o.Out = &audience{file: file, left: stop}
+			if fd := int(file.Fd()); term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" {
+				o.Colour = os.Getenv("NO_COLOR") == ""
+				o.Size = func() (columns, rows int) {
+					if columns, rows, err := term.GetSize(fd); err == nil && columns > 0 && rows > 0 {
+						return columns, rows
+					}
+					return 80, 24
 				}
 			}
-			if o.For > 0 && !report.OK {
-				return fmt.Errorf("the figures do not hold after %s: see the table or --json", o.For.Round(time.Second))
+			report, err := demo.Run(ctx, o)
+			if out != "" && len(report.Villages) > 0 {
+				err = errors.Join(err, cli.WriteJSON(out, report))
+			}
+			switch {
+			case err != nil:
+				return err
+			case o.For > 0 && !report.OK:
+				return cli.ErrSilent // the demo has said what does not hold
 			}
 			return nil
 		},
@@ -68,4 +86,29 @@ village's figures are what its line carries.`,
 	c.Flags().StringVar(&o.Office, "listen", "127.0.0.1:7480", "address of the pages; a taken one gives way to a free port")
 	c.Flags().StringVar(&out, "json", "", "write JSON to this file at the end; - is standard output")
 	return c
+}
+
+// untilLeft is a context that ends also when the terminal is closed. As nothing
+// must be left behind, no signal that can be caught ends the demo at once.
+func untilLeft(ctx context.Context) (context.Context, context.CancelFunc) {
+	signal.Ignore(syscall.SIGPIPE) // writing fails instead: see audience
+	if signal.Ignored(syscall.SIGHUP) {
+		return context.WithCancel(ctx) // nohup
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
+}
+
+// audience is who reads the demo's words. When it leaves, as in `pantau demo | head`,
+// the demo ends.
+type audience struct {
+	file *os.File
+	left func()
+}
+
+func (a *audience) Write(p []byte) (int, error) {
+	n, err := a.file.Write(p)
+	if err != nil {
+		a.left()
+	}
+	return n, err
 }

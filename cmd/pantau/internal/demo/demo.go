@@ -16,7 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,15 +37,31 @@ type Options struct {
 	// For ends the run after a while, with a verdict. 0: it runs until ctx ends.
 	For  time.Duration
 	Seed uint64
-	// Out is where people read; Terminal says that it is one that can be redrawn.
-	Out      io.Writer
-	Terminal bool
-	Office   string // address of the pages; a taken one gives way to any free port
+	// Out is where people read. Size is of the terminal that it is, in columns and
+	// rows; nil: it is none, and stays quiet.
+	Out    io.Writer
+	Size   func() (columns, rows int)
+	Colour bool
+	Office string // address of the pages; a taken one gives way to any free port
+
+	// For tests.
+	pace      *provision.Schedule // nil: the demo's
+	downAfter time.Duration       // silence of a village; 0: 170 s
+	standing  func(*run)          // called when everything stands, before it runs
 }
 
 // The demo's pace: faster than in the field, where a village's quota counts.
-var pace = provision.Schedule{Light: 15 * time.Second, Seal: 15 * time.Second, Transition: 5 * time.Second,
-	Heartbeat: 10 * time.Second, SpeedMean: 100 * time.Second, SpeedDuration: 6 * time.Second}
+func defaultPace(shaped bool) provision.Schedule {
+	s := provision.Schedule{Light: 15 * time.Second, Seal: 15 * time.Second, Transition: 5 * time.Second,
+		Heartbeat: 10 * time.Second, SpeedMean: 100 * time.Second, SpeedDuration: 6 * time.Second}
+	if !shaped { // a test costs this machine, not a line
+		s.SpeedMean, s.SpeedDuration = 3*time.Minute, 2*time.Second
+	}
+	return s
+}
+
+// defaultDownAfter is the collector's own.
+const defaultDownAfter = 170 * time.Second
 
 const (
 	ingestPort = "7443"
@@ -56,26 +72,26 @@ const (
 type run struct {
 	opt    Options
 	log    *slog.Logger
+	screen *screen
+	pace   provision.Schedule
 	places []place
 	lines  []line
 	world  *world.World // nil on loopback
 	col    *collector.Collector
 	target *target.Target
 	web    net.Listener
-	url    string // collector, as the probes reach it
-	bin    string // pantau-probe
+	open   []io.Closer // what teardown closes, in order of opening
+	url    string      // collector, as the probes reach it
+	bin    string      // pantau-probe
 	began  time.Time
 	first  time.Duration   // until every village had figures; 0: not yet
 	final  []VillageReport // the last look at them
-
-	mu   sync.Mutex
-	said map[string]bool
 }
 
-// Run runs the demo and returns its report. The error is nil when it ran as
-// intended; whether the figures hold is the report's matter.
-func Run(ctx context.Context, o Options) (Report, error) {
-	r := &run{opt: o, said: map[string]bool{}}
+// Run runs the demo until ctx or its time ends, and returns its report. The error
+// is nil when it ran as intended; whether the figures hold is the report's matter.
+func Run(ctx context.Context, o Options) (out Report, err error) {
+	r := &run{opt: o, screen: &screen{out: o.Out, size: o.Size, colour: o.Colour}}
 	folder, err := claim(o.Dir)
 	if err != nil {
 		return Report{}, err
@@ -87,18 +103,31 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	defer logs.Close()
 	r.log = slog.New(slog.NewTextHandler(logs, nil))
-	if r.bin, err = probeBinary(ctx, folder.path, o.Out); err != nil {
+	defer func() {
+		err = errors.Join(err, r.teardown())
+		out.OK = out.OK && err == nil
+		r.conclude(out, err)
+	}()
+	finder := probeFinder{own: probe.Version(), executable: os.Executable, say: r.say}
+	if r.bin, err = finder.find(ctx, folder.path); err == nil {
+		r.began = time.Now()
+		err = r.build(ctx, folder.path)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = nil // ended while it was being built, as asked
+		}
 		return Report{}, err
 	}
-	r.began = time.Now()
-	if err := r.build(ctx, folder.path); err != nil {
-		return Report{}, errors.Join(err, r.teardown())
+	if o.standing != nil {
+		o.standing(r)
 	}
 	err = r.play(ctx, folder.path)
-	return r.report(), errors.Join(err, r.teardown())
+	return r.report(), err
 }
 
-// build makes the network, the inventory, the collector and the target.
+// build makes the network, the inventory, the collector and the target. What it
+// has opened when it fails is teardown's.
 func (r *run) build(ctx context.Context, dir string) (err error) {
 	if r.places, err = places(r.opt.Villages); err != nil {
 		return err
@@ -106,31 +135,41 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	if err := r.buildWorld(ctx); err != nil {
 		return err
 	}
+	r.pace = defaultPace(r.world != nil)
+	if r.opt.pace != nil {
+		r.pace = *r.opt.pace
+	}
 	office, err := listenNear(r.opt.Office)
-	if err != nil {
-		return err
+	if err := r.own(office, err); err != nil {
+		return fmt.Errorf("the pages: %w", err)
 	}
 	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"), Office: office,
-		Schedule: pace, Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
+		Schedule: r.pace, DownAfter: r.opt.downAfter, Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
 	var targets []net.Listener
 	if r.world != nil {
 		targets, err = r.inside(&o)
 	} else {
 		targets, err = r.onLoopback(&o)
 	}
-	if err == nil {
-		err = writeInventory(o.Inventory, r.lines)
-	}
-	if err == nil {
-		r.target, err = target.New(target.Options{Listeners: targets, Logger: r.log})
-	}
-	if err == nil {
-		r.col, err = collector.New(ctx, o)
-	}
 	if err != nil {
-		return errors.Join(err, office.Close())
+		return err
 	}
-	return nil
+	if err := writeInventory(o.Inventory, r.lines); err != nil {
+		return err
+	}
+	if r.target, err = target.New(target.Options{Listeners: targets, Logger: r.log}); err != nil {
+		return err
+	}
+	r.col, err = collector.New(ctx, o)
+	return err
+}
+
+// own notes what was opened, for teardown, and passes the error on.
+func (r *run) own(c io.Closer, err error) error {
+	if err == nil {
+		r.open = append(r.open, c)
+	}
+	return err
 }
 
 // buildWorld makes the namespaces, or says why there are none.
@@ -157,35 +196,38 @@ reach, first hop and usage have nothing of a village in them.`
 // inside puts collector and target into the data centre's namespace.
 func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
 	pusat := r.world.PusatAddress.String()
-	tcp, err := r.world.Pusat.Listen("tcp", net.JoinHostPort(pusat, ingestPort))
+	listen := func(port string) (net.Listener, error) {
+		l, err := r.world.Pusat.Listen("tcp", net.JoinHostPort(pusat, port))
+		return l, r.own(l, err)
+	}
+	tcp, err := listen(ingestPort)
 	if err != nil {
 		return nil, err
 	}
 	udp, err := r.world.Pusat.ListenPacket("udp", net.JoinHostPort(pusat, ingestPort))
-	if err != nil {
+	if err := r.own(udp, err); err != nil {
 		return nil, err
 	}
 	packets, ok := udp.(*net.UDPConn)
 	if !ok {
 		return nil, fmt.Errorf("a datagram socket of type %T", udp)
 	}
-	o.Listeners, o.Packets, o.Names = []net.Listener{tcp}, []*net.UDPConn{packets}, []string{pusat}
-	r.url = "https://" + net.JoinHostPort(pusat, ingestPort)
-	measured, err := r.world.Pusat.Listen("tcp", net.JoinHostPort(pusat, targetPort))
+	measured, err := listen(targetPort)
 	if err != nil {
 		return nil, err
 	}
-	if r.web, err = r.world.Pusat.Listen("tcp", net.JoinHostPort(pusat, webPort)); err != nil {
+	if r.web, err = listen(webPort); err != nil {
 		return nil, err
 	}
 	host, err := listenNear("127.0.0.1:" + targetPort)
-	if err != nil {
+	if err := r.own(host, err); err != nil {
 		return nil, err
 	}
+	o.Listeners, o.Packets, o.Names = []net.Listener{tcp}, []*net.UDPConn{packets}, []string{pusat}
+	r.url = "https://" + net.JoinHostPort(pusat, ingestPort)
 	for i, v := range r.world.Villages {
-		odc := i / 3
-		r.lines = append(r.lines, line{place: r.places[i], ODC: odc, Down: v.Down, Up: v.Up, UsageInterface: v.Interface,
-			LANGateway: v.LANGateway.String(), FirstHop: "", Latency: pusat,
+		r.lines = append(r.lines, line{place: r.places[i], ODC: slices.Index(r.world.ODCs, v.ODC), Down: v.Down, Up: v.Up,
+			UsageInterface: v.Interface, LANGateway: v.LANGateway.String(), Latency: pusat,
 			SpeedURL: "http://" + net.JoinHostPort(pusat, targetPort) + "/speedtest",
 			Reach:    map[string]string{"olt-1": r.world.OLTAddress.String(), "bng-1": r.world.BNGAddress.String()},
 			ReachTCP: net.JoinHostPort(pusat, targetPort)})
@@ -196,10 +238,9 @@ func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
 func (r *run) onLoopback(o *collector.Options) ([]net.Listener, error) {
 	o.IngestAddr, o.Names = "127.0.0.1:0", []string{"127.0.0.1"}
 	host, err := listenNear("127.0.0.1:" + targetPort)
-	if err != nil {
+	if err := r.own(host, err); err != nil {
 		return nil, err
 	}
-	o.Schedule.SpeedMean, o.Schedule.SpeedDuration = 3*time.Minute, 2*time.Second // it costs this machine, not a line
 	for i, p := range r.places {
 		r.lines = append(r.lines, line{place: p, ODC: i / 3, Latency: "127.0.0.1",
 			SpeedURL: "http://" + host.Addr().String() + "/speedtest", ReachTCP: host.Addr().String()})
@@ -223,22 +264,21 @@ func listenNear(addr string) (net.Listener, error) {
 
 // play lets everything run until ctx or the time ends.
 func (r *run) play(ctx context.Context, dir string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if r.opt.For > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeout(ctx, r.opt.For)
 		defer stop()
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	// The probes end before the collector does, so that their last batches arrive.
 	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServers()
 	var back errgroup.Group
 	for _, serve := range []func(context.Context) error{r.col.Run, r.target.Run, r.browseServer} {
 		back.Go(func() error {
-			err := serve(servers)
-			cancel() // one that ends early ends the demo
-			return err
+			defer cancel() // one that ends early ends the demo
+			return serve(servers)
 		})
 	}
 	if r.url == "" {
@@ -247,19 +287,29 @@ func (r *run) play(ctx context.Context, dir string) error {
 	r.introduce()
 	var front errgroup.Group
 	for i := range r.lines {
-		front.Go(func() error { return r.village(ctx, i, dir) })
+		front.Go(func() error {
+			err := r.village(ctx, i, dir)
+			if err != nil {
+				cancel()
+			}
+			return err
+		})
 	}
-	front.Go(func() error { return r.table(ctx) })
+	front.Go(func() error { r.watch(ctx); return nil })
 	err := front.Wait()
 	r.lastLook()
 	stopServers()
 	return errors.Join(err, back.Wait())
 }
 
+// teardown closes what build opened. Most of it is closed already by whoever
+// served it.
 func (r *run) teardown() error {
 	var errs []error
-	if r.web != nil {
-		errs = append(errs, ignoreClosed(r.web.Close()))
+	for _, c := range slices.Backward(r.open) {
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	if r.world != nil {
 		errs = append(errs, r.world.Close())
@@ -267,13 +317,5 @@ func (r *run) teardown() error {
 	return errors.Join(errs...)
 }
 
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
-}
-
-func (r *run) say(format string, args ...any) {
-	fmt.Fprintf(r.opt.Out, format+"\n", args...)
-}
+// say prints a line, above the table if there is one.
+func (r *run) say(format string, args ...any) { r.screen.say(fmt.Sprintf(format, args...)) }

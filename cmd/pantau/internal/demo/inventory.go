@@ -105,6 +105,7 @@ func writeInventory(dir string, lines []line) error {
 	add("nodes.csv", "BNG-1", "bng", "POP-1", "BNG Contoh", "", "", since, note)
 	add("nodes.csv", "OLT-1", "olt", "BNG-1", "OLT Contoh", "", "", since, note)
 	odcs := map[int]bool{}
+	spots := scatter(lines)
 	for i, l := range lines {
 		odc := fmt.Sprintf("ODC-%d", l.ODC+1)
 		if !odcs[l.ODC] {
@@ -114,7 +115,7 @@ func writeInventory(dir string, lines []line) error {
 			add("nodes.csv", odc, "odc", pon, fmt.Sprintf("ODC Contoh %d", l.ODC+1), "", "", since, note)
 		}
 		odp := fmt.Sprintf("ODP-%d", i+1)
-		lat, lon := schematic(i, len(lines))
+		lat, lon := spots[i].cells()
 		add("nodes.csv", odp, "odp", odc, "ODP Contoh "+strconv.Itoa(i+1), "", "", since, note)
 		add("sites.csv", string(l.Site), l.Code, "Kantor "+l.Name, "", "contoh", "fiber", odp, lat, lon, since, note)
 		if l.Down > 0 {
@@ -161,12 +162,6 @@ func keptRegions(lines []line) ([][]string, error) {
 		}
 	}
 	return kept, nil
-}
-
-// schematic lays villages on a ring: their true places are not ours to say.
-func schematic(i, n int) (lat, lon string) {
-	a := 2 * math.Pi * float64(i) / float64(n)
-	return fmt.Sprintf("%.4f", -7.68+0.03*math.Sin(a)), fmt.Sprintf("%.4f", 110.73+0.04*math.Cos(a))
 }
 
 // planMbps is a contract that the shaped line can keep: its rate rounded down to

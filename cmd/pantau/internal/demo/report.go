@@ -1,11 +1,10 @@
 package demo
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/pantau-desa/pantau/collector/state"
@@ -14,13 +13,13 @@ import (
 
 // Report is what a run amounts to, as JSON.
 type Report struct {
-	// OK: every village has speed, latency, reach and usage, and its median speeds
-	// are within Tolerance of what its line carries. Without namespaces only the
-	// first two are asked.
+	// OK: every village has speed, latency, reach and usage, its median speeds are
+	// within Tolerance of what its line carries, and the run ended without an error.
+	// Without namespaces there is no rate to compare with, and no usage is asked.
 	OK       bool            `json:"ok"`
 	Netns    bool            `json:"netns"`
 	Seconds  float64         `json:"duration_seconds"`
-	First    float64         `json:"first_result_seconds"` // from the start to the first figure of every village; 0: never
+	First    float64         `json:"first_result_seconds"` // from the start until every village had latency and reach; 0: never
 	Villages []VillageReport `json:"villages"`
 	Page     string          `json:"page"`
 	Target   string          `json:"target"`
@@ -38,9 +37,14 @@ type VillageReport struct {
 	Tests              int     `json:"tests"`
 	LatencySeconds     float64 `json:"latency_seconds_median"`
 	ReachResults       int     `json:"reach_results"`
+	ReachMissing       int     `json:"reach_missing"` // slots without a result between the first and the last that has one
 	UsageBytesReceived float64 `json:"usage_bytes_received"`
 	Within             bool    `json:"within_tolerance"`
+	// Problems say in words why the village's figures do not hold.
+	Problems []string `json:"problems,omitempty"`
 
+	number, odc           int // of the village from 1, of its ODC from 0
+	state                 villageState
 	usage, latency, reach bool
 }
 
@@ -49,17 +53,40 @@ const Tolerance = 0.10
 
 const span = "[24h]"
 
+// villageState is what is known now of a village.
+type villageState struct {
+	place
+	State           state.State
+	At, Since, Beat time.Time // of the look; of the state; of the last heartbeat, zero: none
+}
+
+// states are those of the villages now, in their order.
+func (r *run) states() []villageState {
+	snap := r.col.Snapshot()
+	var out []villageState
+	for _, l := range r.lines {
+		v := villageState{place: l.place, At: snap.At}
+		var of []state.State
+		for _, s := range snap.Sites {
+			if s.Site == l.Site {
+				of = append(of, s.State)
+				v.Since, v.Beat = s.Since, s.LastBeat
+			}
+		}
+		v.State = state.OfVillage(of)
+		out = append(out, v)
+	}
+	return out
+}
+
 // look reads the villages' figures from the store.
 func (r *run) look(ctx context.Context) []VillageReport {
-	states := map[string][]state.State{}
-	for _, s := range r.col.Snapshot().Sites {
-		states[string(s.Site)] = append(states[string(s.Site)], s.State)
-	}
+	now := time.Now()
 	read := func(expr string) map[string]float64 {
 		out := map[string]float64{}
-		v, err := r.col.Query().Instant(ctx, expr, time.Now())
+		v, err := r.col.Query().Instant(ctx, expr, now)
 		if err != nil {
-			r.log.Warn("the demo cannot read its figures", "err", err)
+			r.cannotRead(ctx, err)
 			return out
 		}
 		for _, s := range v {
@@ -73,19 +100,49 @@ func (r *run) look(ctx context.Context) []VillageReport {
 	lat := read(`max by (village) (last_over_time(pantau_latency_seconds{stat="median"}` + span + "))")
 	reach := read("sum by (village) (count_over_time(pantau_odp_reachable" + span + "))")
 	used := read("sum by (village) (last_over_time(pantau_link_receive_bytes_total" + span + "))")
+	missing := r.missing(ctx, now)
 	var out []VillageReport
-	for _, l := range r.lines {
-		v := VillageReport{Village: l.Code, Name: l.Name, ShapedDownload: l.Down, ShapedUpload: l.Up,
+	for i, s := range r.states() {
+		l := r.lines[i]
+		v := VillageReport{Village: l.Code, Name: l.Name, State: s.State.String(), ShapedDownload: l.Down, ShapedUpload: l.Up,
 			MedianDownload: down[l.Code], MedianUpload: up[l.Code], Tests: int(tests[l.Code]), LatencySeconds: lat[l.Code],
-			ReachResults: int(reach[l.Code]), UsageBytesReceived: used[l.Code],
-			State: state.OfVillage(states[string(l.Site)]).String()}
+			ReachResults: int(reach[l.Code]), ReachMissing: missing[l.Code], UsageBytesReceived: used[l.Code],
+			number: i + 1, odc: l.ODC, state: s}
 		_, v.usage = used[l.Code]
 		_, v.latency = lat[l.Code]
 		v.reach = v.ReachResults > 0
 		v.Within = within(v.MedianDownload, l.Down) && within(v.MedianUpload, l.Up)
+		v.Problems = v.problems()
 		out = append(out, v)
 	}
-	slices.SortFunc(out, func(a, b VillageReport) int { return cmp.Compare(a.Village, b.Village) })
+	return out
+}
+
+func (r *run) cannotRead(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		r.log.Warn("the demo cannot read its figures", "err", err)
+	}
+}
+
+// missing counts for each village the slots without a reach result between the
+// first and the last that has one. While a village is cut off none is missing yet;
+// when its line is back, some are until all have come.
+func (r *run) missing(ctx context.Context, now time.Time) map[string]int {
+	slot := r.pace.Light
+	// A slot begins at a whole second: windows that end at half seconds have one each.
+	from := r.began.Truncate(slot).Add(time.Second / 2)
+	out := map[string]int{}
+	m, err := r.col.Query().Range(ctx, fmt.Sprintf("sum by (village) (count_over_time(pantau_odp_reachable[%ds]))", int(slot.Seconds())),
+		from, now.Add(slot), slot)
+	if err != nil {
+		r.cannotRead(ctx, err)
+		return out
+	}
+	for _, s := range m {
+		if n := len(s.Floats); n > 0 {
+			out[s.Metric.Get("village")] = int((s.Floats[n-1].T-s.Floats[0].T)/slot.Milliseconds()) + 1 - n
+		}
+	}
 	return out
 }
 
@@ -98,12 +155,34 @@ func within(median, shaped float64) bool {
 	return math.Abs(median-truth) <= Tolerance*truth
 }
 
+// problems are the reasons why a village's figures do not hold; none: they do.
+func (v VillageReport) problems() (out []string) {
+	no := func(missing bool, what string) {
+		if missing {
+			out = append(out, "no "+what)
+		}
+	}
+	no(v.Tests == 0, "speed test")
+	no(!v.latency, "latency")
+	no(!v.reach, "reach")
+	no(!v.usage && v.ShapedDownload > 0, "usage")
+	for _, d := range []struct {
+		name           string
+		median, shaped float64
+	}{{"download", v.MedianDownload, v.ShapedDownload}, {"upload", v.MedianUpload, v.ShapedUpload}} {
+		if v.Tests > 0 && !within(d.median, d.shaped) {
+			out = append(out, fmt.Sprintf("median %s of %.2f Mbit/s, its line carries %.2f", d.name, d.median/1e6, netlab.PayloadRate(d.shaped)/1e6))
+		}
+	}
+	return out
+}
+
 // report is the verdict on what lastLook saw.
 func (r *run) report() Report {
 	out := Report{OK: len(r.final) > 0, Netns: r.world != nil, Seconds: time.Since(r.began).Seconds(), First: r.first.Seconds(),
 		Villages: r.final, Page: r.page(), Target: r.targetURL()}
 	for _, v := range r.final {
-		out.OK = out.OK && v.Tests > 0 && v.latency && v.reach && v.Within && (r.world == nil || v.usage)
+		out.OK = out.OK && len(v.Problems) == 0
 	}
 	return out
 }
@@ -113,9 +192,46 @@ func (r *run) lastLook() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for !r.col.CaughtUp() && ctx.Err() == nil {
-		time.Sleep(50 * time.Millisecond)
+		pause(ctx, 50*time.Millisecond)
 	}
 	r.final = r.look(ctx)
+	r.show(r.final)
+	r.screen.fix()
+}
+
+// conclude says what the run amounts to, when all is closed and removed.
+func (r *run) conclude(out Report, err error) {
+	if err != nil {
+		return // that is said instead
+	}
+	if len(out.Villages) == 0 {
+		r.say("Ended before anything was measured. Nothing is left but %s.", r.opt.Dir)
+		return
+	}
+	tests, missing, wrong := 0, 0, 0
+	var problems []string
+	for _, v := range out.Villages {
+		tests += v.Tests
+		missing += v.ReachMissing
+		if len(v.Problems) > 0 {
+			wrong++
+			problems = append(problems, fmt.Sprintf("  %s: %s", v.Name, strings.Join(v.Problems, "; ")))
+		}
+	}
+	said := "The figures hold for all %d villages"
+	if !out.Netns {
+		said = "All %d villages have figures"
+	}
+	said = fmt.Sprintf(said, len(out.Villages))
+	if wrong > 0 {
+		said = fmt.Sprintf("The figures do not hold for %d of %d villages", wrong, len(out.Villages))
+	}
+	r.say("%s, after %s and %d speed tests; %d slots of reach are missing.", said,
+		time.Duration(out.Seconds*float64(time.Second)).Round(time.Second), tests, missing)
+	for _, p := range problems {
+		r.say("%s", p)
+	}
+	r.say("Nothing is left but %s.", r.opt.Dir)
 }
 
 func (r *run) page() string { return fmt.Sprintf("http://%s/", r.col.OfficeAddr()) }

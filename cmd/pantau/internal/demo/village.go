@@ -33,11 +33,8 @@ func (r *run) village(ctx context.Context, i int, dir string) error {
 		return nil
 	}
 	state := filepath.Join(home, "state")
-	if err := r.inVillage(ctx, i, home, "enroll", "--state-dir", state, "--collector", r.url, "--code", claim.Code); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("%s: enrolment: %w; see %s", l.Name, err, filepath.Join(home, "log"))
+	if err := r.enrol(ctx, i, home, state, claim.Code); err != nil || ctx.Err() != nil {
+		return err
 	}
 	config := filepath.Join(home, "pantau-probe.yaml")
 	metrics := "127.0.0.1:7481"
@@ -58,6 +55,35 @@ func (r *run) village(ctx context.Context, i int, dir string) error {
 	return g.Wait()
 }
 
+// enrolments is how often a box tries: someone may have cut its line already.
+const enrolments = 20
+
+// enrol makes the box a probe. The same code serves every try.
+func (r *run) enrol(ctx context.Context, i int, home, state, code string) error {
+	name := r.lines[i].Name
+	for try := 1; ; try++ {
+		err := r.inVillage(ctx, i, home, "enroll", "--state-dir", state, "--collector", r.url, "--code", code)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if try == enrolments {
+			return fmt.Errorf("%s: enrolment: %w; see %s", name, err, filepath.Join(home, "log"))
+		}
+		if try == 1 {
+			r.say("%s: its enrolment failed (%v): trying again; see %s", name, err, filepath.Join(home, "log"))
+		}
+		pause(ctx, time.Second)
+	}
+}
+
+// pause waits, but not beyond ctx.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // claimCode asks the collector for a code, as an operator would.
 func (r *run) claimCode(ctx context.Context, dir string, l line) (c admin.Claim, err error) {
 	client := admin.NewClient(filepath.Join(dir, "collector"))
@@ -65,10 +91,7 @@ func (r *run) claimCode(ctx context.Context, dir string, l line) (c admin.Claim,
 		if c, err = client.Add(ctx, l.Site, l.Probe); err == nil || ctx.Err() != nil {
 			return c, nil
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		pause(ctx, 100*time.Millisecond)
 	}
 	return c, err
 }
@@ -81,11 +104,9 @@ func (r *run) keepRunning(ctx context.Context, i int, home, config string) error
 		if ctx.Err() != nil {
 			return nil
 		}
-		r.note("probe-"+home, "%s: its probe ended (%v): starting it again", r.lines[i].Name, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(2 * time.Second):
-		}
+		r.log.Warn("a probe ended: starting it again", "site", r.lines[i].Site, "err", err)
+		r.say("%s  %s: its probe ended (%v): starting it again", clockTime(time.Now()), r.lines[i].Name, err)
+		pause(ctx, 2*time.Second)
 	}
 	return nil
 }
@@ -105,6 +126,8 @@ func (r *run) inVillage(ctx context.Context, i int, home string, args ...string)
 		c.Dir, c.Stdout, c.Stderr = home, log, log
 		c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 		c.WaitDelay = patience
+		// In a group of its own: Ctrl-C is for the demo alone, which tells its probes.
+		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	}
 	if r.world != nil {
 		c := r.world.Villages[i].Box.Command(ctx, r.bin, args...)
@@ -117,7 +140,7 @@ func (r *run) inVillage(ctx context.Context, i int, home string, args ...string)
 	defer runtime.UnlockOSThread()
 	c := exec.CommandContext(ctx, r.bin, args...)
 	prepare(c)
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	return c.Run()
 }
 
