@@ -295,6 +295,7 @@ func (r *run) play(ctx context.Context, dir string) error {
 			return err
 		})
 	}
+	front.Go(func() error { r.tell(ctx); return nil })
 	front.Go(func() error { r.watch(ctx); return nil })
 	err := front.Wait()
 	r.lastLook()

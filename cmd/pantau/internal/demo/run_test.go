@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,6 +120,21 @@ func (p *playing) await(what string, within time.Duration, so func() bool) {
 	}
 }
 
+// get reads a page that must be there.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(body)
+}
+
 func (p *playing) tested() bool {
 	for _, v := range p.look(p.t.Context()) {
 		if v.Tests == 0 || v.MedianUpload == 0 {
@@ -190,6 +207,10 @@ func TestDemoOnShapedLines(t *testing.T) {
 	if !strings.Contains(p.said.String(), p.world.Villages[0].Cut) {
 		t.Errorf("it does not say how to cut %s", p.world.Villages[0].Name)
 	}
+	if page := get(t, p.page()); !strings.Contains(page, "SIMULASI") {
+		t.Error("the page does not say that it is a simulation")
+	}
+	get(t, p.targetURL()+"/latency.txt")
 
 	shell(t, victim.Cut, victim.Drop.A, false)
 	cut := time.Now()
@@ -197,6 +218,7 @@ func TestDemoOnShapedLines(t *testing.T) {
 	if after := time.Since(cut); after < downAfter-pace.Heartbeat-2*time.Second {
 		t.Errorf("down already %v after the cut", after)
 	}
+	p.await("the demo to say so", 20*time.Second, func() bool { return strings.Contains(p.said.String(), victim.Name+" is down, was up: silent since ") })
 	shell(t, victim.Restore, victim.Drop.A, true)
 	mended := time.Now()
 	p.await("the mended village to be up", 30*time.Second, func() bool { return stateOf() == state.Up })
@@ -238,7 +260,7 @@ func TestDemoOnShapedLines(t *testing.T) {
 		}
 	}
 	said := p.said.String()
-	for _, line := range []string{victim.Name + " is down, was up: silent since ", victim.Name + " is up, was down",
+	for _, line := range []string{victim.Name + " is up, was down",
 		"The figures hold for all 3 villages", "Nothing is left but "} {
 		if !strings.Contains(said, line) {
 			t.Errorf("it does not say %q", line)

@@ -40,33 +40,34 @@ Ctrl-C ends the demo.
 `, len(r.lines), v.Name, v.Cut, len(odc.Villages), odc.Cut, down.Seconds())
 }
 
-// watch tells what changes until ctx ends, and keeps the table on a terminal. In
-// a pipe it is quiet but for the first figures and the villages' states.
-func (r *run) watch(ctx context.Context) {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
+// tell says what changes until ctx ends. A state lasts for one turn of the
+// collector's engine, a second, at least: looked at as often as here, none is
+// missed, whatever the table costs.
+func (r *run) tell(ctx context.Context) {
 	var heard teller
-	for {
-		select {
-		case <-ctx.Done():
-			if r.screen.terminal() {
-				r.say("Ending: the probes push what they have ...")
-			}
-			return
-		case <-t.C:
-		}
+	for ; ctx.Err() == nil; pause(ctx, 200*time.Millisecond) {
 		for _, line := range heard.changes(r.states()) {
 			r.say("%s", line)
 		}
+	}
+}
+
+// watch reads the figures until ctx ends: for the table on a terminal; in a pipe,
+// which stays quiet, until every village had its first.
+func (r *run) watch(ctx context.Context) {
+	for ; ctx.Err() == nil; pause(ctx, time.Second) {
 		if r.first > 0 && !r.screen.terminal() {
-			continue
+			return
 		}
 		figures := r.look(ctx)
 		if ctx.Err() != nil {
-			return
+			break
 		}
 		r.noticeFirst(figures)
 		r.show(figures)
+	}
+	if r.screen.terminal() {
+		r.say("Ending: the probes push what they have ...")
 	}
 }
 
