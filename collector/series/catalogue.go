@@ -18,6 +18,7 @@ const (
 
 	prefix         = "pantau_"
 	latencySeconds = prefix + "latency_seconds"
+	pathHopSeconds = prefix + "path_hop_seconds"
 )
 
 // Definition describes one series by name: what /api/v1/metadata answers, and
@@ -65,15 +66,29 @@ func Catalogue() []Definition {
 
 	return []Definition{
 		define("pantau_carrier_up", gauge, "", "1 if the Ethernet port towards the ONT has a carrier, else 0.", probe),
+		define("pantau_dns_answer_seconds", gauge, seconds, "From a question to the resolver until its answer; the target names resolver and question. Sparse: read with last_over_time.", target),
 		define("pantau_download_bits_per_second", gauge, bits, "Download speed: payload over several TCP streams. Sparse: read with last_over_time.", target),
 		define("pantau_first_hop_reachable", gauge, "", "1 if the provider's first hop answered in that minute, else 0.", probe),
+		define("pantau_http_connect_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: until the TCP connection stood.", target),
+		define("pantau_http_first_byte_seconds", gauge, seconds, "From the wish for a page until the first byte of its answer. Sparse: read with last_over_time.", target),
+		define("pantau_http_lookup_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the look-up of the host's name.", target),
+		define("pantau_http_tls_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the TLS handshake.", target),
 		define("pantau_jitter_seconds", gauge, seconds, "Jitter of round trips (RFC 3550, section 6.4.1).", target),
 		define("pantau_lan_gateway_reachable", gauge, "", "1 if the LAN gateway (the ONT or router) answered in that minute, else 0.", probe),
 		define(latencySeconds, gauge, seconds, "Round-trip time to the target in that minute: stat is min, median or p95.", target, []string{"stat"}),
 		define("pantau_link_receive_bytes_total", counter, "bytes", "The village's own traffic towards it, since the probe started; the probe's tests are subtracted.", probe),
 		define("pantau_link_transmit_bytes_total", counter, "bytes", "The village's own traffic from it, since the probe started; the probe's tests are subtracted.", probe),
+		define("pantau_mobile_cell_id", gauge, "", "Identity of the mobile cell that serves the site: it matters only whether it changes.", probe),
+		define("pantau_mobile_generation", gauge, "", "Generation of the mobile network that serves the site: 2 to 5.", probe),
+		define("pantau_mobile_rsrp_dbm", gauge, "dbm", "Reference signal received power of the serving cell.", probe),
+		define("pantau_mobile_rsrq_db", gauge, "db", "Reference signal received quality of the serving cell.", probe),
+		define("pantau_mobile_sinr_db", gauge, "db", "Signal to interference and noise of the serving cell.", probe),
 		define("pantau_odp_reachable", gauge, "", "1 if anything beyond the ODP answered in that minute, else 0; the ODP itself has no address.", probe),
+		define("pantau_optical_receive_power_dbm", gauge, "dbm", "Light at the ONT's receiver. Sparse: read with last_over_time.", probe),
 		define("pantau_packet_loss_ratio", gauge, "ratio", "Share of the latency probes without an answer, 0 to 1.", target),
+		define(pathHopSeconds, gauge, seconds, "Round trip to each router on the way to the target, hop 1 being the LAN gateway; a silent hop has no sample. Sparse.", target, []string{"hop"}),
+		define("pantau_path_hops", gauge, "", "Hop limit at which the target itself answered: routers on the way and itself. Sparse.", target),
+		define("pantau_path_reached", gauge, "", "1 if the target itself answered at the end of its path, else 0. Sparse.", target),
 		define(PlanDownload, gauge, bits, "Download speed that the site's contract of that day promises.", site),
 		define(PlanUpload, gauge, bits, "Upload speed that the site's contract of that day promises.", site),
 		define(ResultTotal, counter, "", "Results of the probe since its boot, by kind, outcome and reason, as it counted them itself.", probe, []string{"kind", "outcome", "reason"}),

@@ -2,6 +2,7 @@ package series
 
 import (
 	"slices"
+	"strconv"
 	"time"
 	"unicode"
 
@@ -44,6 +45,7 @@ type place struct {
 
 type placeSeries struct {
 	values   map[valueKey]*Series
+	hops     map[hopKey]*Series
 	targets  map[measure.TargetID]struct{}
 	counters map[counterKey]*Series
 }
@@ -51,6 +53,11 @@ type placeSeries struct {
 type valueKey struct {
 	metric measure.Metric
 	target measure.TargetID
+}
+
+type hopKey struct {
+	target measure.TargetID
+	limit  int // 1 to measure.MaxHops
 }
 
 type counterKey struct {
@@ -111,6 +118,9 @@ func (m *Mapper) Batch(dst []Sample, b *wire.Batch, sent wire.Sent, receivedAt t
 				dst = append(dst, Sample{s, t, v.Number})
 			}
 		}
+		for _, h := range r.Hops {
+			dst = append(dst, Sample{at.hop(where, r.Target, h.Limit), t, h.RoundTrip.Seconds()})
+		}
 	}
 
 	// What cannot be written of the counters the next batch makes up for: they
@@ -145,7 +155,7 @@ func (m *Mapper) at(l inventory.Labels) *placeSeries {
 		if len(m.places) >= maxPlaces {
 			clear(m.places)
 		}
-		p = &placeSeries{values: make(map[valueKey]*Series), targets: make(map[measure.TargetID]struct{}),
+		p = &placeSeries{values: make(map[valueKey]*Series), hops: make(map[hopKey]*Series), targets: make(map[measure.TargetID]struct{}),
 			counters: make(map[counterKey]*Series)}
 		m.places[key] = p
 	}
@@ -201,6 +211,18 @@ func (m *Mapper) series(p *placeSeries, l inventory.Labels, r *measure.Result, v
 		s = newSeries(form.name, append(placeLabels(l),
 			labels.Label{Name: "stat", Value: form.stat}, labels.Label{Name: "target", Value: string(key.target)}))
 		p.values[key] = s
+	}
+	return s
+}
+
+// hop is the series of one hop on the way to a target.
+func (p *placeSeries) hop(l inventory.Labels, target measure.TargetID, limit int) *Series {
+	key := hopKey{target, limit}
+	s := p.hops[key]
+	if s == nil {
+		s = newSeries(pathHopSeconds, append(placeLabels(l),
+			labels.Label{Name: "hop", Value: strconv.Itoa(limit)}, labels.Label{Name: "target", Value: string(target)}))
+		p.hops[key] = s
 	}
 	return s
 }

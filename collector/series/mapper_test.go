@@ -3,6 +3,7 @@ package series_test
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -41,8 +42,14 @@ func TestBatchGivesTheContractsSeries(t *testing.T) {
 	usage := seriestest.Latency(at, booted, 1)
 	usage.Kind, usage.Target = measure.KindUsage, ""
 	usage.Values = []measure.Value{{Metric: measure.LinkReceiveBytesTotal, Number: 5}, {Metric: measure.LinkTransmitBytesTotal, Number: 6}}
+	optics := seriestest.Latency(at, booted, 1)
+	optics.Kind, optics.Target, optics.Values = measure.KindOptics, "", []measure.Value{{Metric: measure.OpticalReceivePowerDBm, Number: -21.5}}
+	path := seriestest.Latency(at, booted, 1)
+	path.Kind, path.Values = measure.KindPath, []measure.Value{{Metric: measure.PathReached, Number: 0}}
+	path.Hops = []measure.Hop{{Limit: 1, Address: netip.MustParseAddr("192.168.1.1"), RoundTrip: time.Millisecond},
+		{Limit: 3, Address: netip.MustParseAddr("10.0.0.1"), RoundTrip: 9 * time.Millisecond}}
 	b := seriestest.Batch("probe-a", 7, now.Add(-time.Second), booted,
-		seriestest.Latency(at, booted, 0.02), seriestest.Reach(at, booted, false), speed, usage)
+		seriestest.Latency(at, booted, 0.02), seriestest.Reach(at, booted, false), speed, usage, optics, path)
 	b.Counters = append(b.Counters, wire.Counter{Kind: measure.KindUpload, Outcome: measure.Failed, Reason: measure.ReasonTimeout, Count: 2})
 
 	got, tally := series.NewMapper().Batch(nil, &b, seriestest.Sent(now, booted), now.Add(300*time.Millisecond), seriestest.Inventory(t))
@@ -67,6 +74,10 @@ func TestBatchGivesTheContractsSeries(t *testing.T) {
 		line("pantau_download_bits_per_second", "", `, target="iix-2"`, " @-2m0s 3.816e+07"),
 		line("pantau_link_receive_bytes_total", "", "", " @-2m0s 5"),
 		line("pantau_link_transmit_bytes_total", "", "", " @-2m0s 6"),
+		line("pantau_optical_receive_power_dbm", "", "", " @-2m0s -21.5"),
+		line("pantau_path_reached", "", iix, " @-2m0s 0"),
+		strings.Replace(line("pantau_path_hop_seconds", "", iix, " @-2m0s 0.001"), `15", probe`, `15", hop="1", probe`, 1),
+		strings.Replace(line("pantau_path_hop_seconds", "", iix, " @-2m0s 0.009"), `15", probe`, `15", hop="3", probe`, 1),
 		`{__name__="pantau_result_total", district="33.10.15", kind="latency", outcome="ok", probe="probe-a", province="33", regency="33.10", site="site-a", village="33.10.15.2009"} @-1s 7`,
 		`{__name__="pantau_result_total", district="33.10.15", kind="upload", outcome="failed", probe="probe-a", province="33", reason="timeout", regency="33.10", site="site-a", village="33.10.15.2009"} @-1s 2`,
 	}
@@ -98,7 +109,13 @@ func TestWhatGivesNoSampleAndWhatIsHeld(t *testing.T) {
 		"outcome of the future": {r: with(func(r *measure.Result) { r.Outcome = "other" })},
 		"negative":              {r: with(func(r *measure.Result) { r.Values[1].Number = -1 }), held: series.HeldInvalid},
 		"loss above one":        {r: with(func(r *measure.Result) { r.Values[4].Number = 1.1 }), held: series.HeldInvalid},
-		"not finite":            {r: with(func(r *measure.Result) { r.Values[1].Number = math.Inf(1) }), held: series.HeldInvalid},
+		"light beyond any receiver": {r: with(func(r *measure.Result) {
+			r.Values = append(r.Values, measure.Value{Metric: measure.OpticalReceivePowerDBm, Number: -65535})
+		}), held: series.HeldInvalid},
+		"a way back": {r: with(func(r *measure.Result) {
+			r.Hops = []measure.Hop{{Limit: 2, Address: netip.IPv6Loopback()}, {Limit: 1, Address: netip.IPv6Loopback()}}
+		}), held: series.HeldInvalid},
+		"not finite": {r: with(func(r *measure.Result) { r.Values[1].Number = math.Inf(1) }), held: series.HeldInvalid},
 		"figure of the future": {r: with(func(r *measure.Result) {
 			r.Values = append(r.Values, measure.Value{Metric: measure.MetricOther, Number: -60})
 		}), n: 5},
@@ -382,15 +399,17 @@ func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
 	r := seriestest.Latency(now.Add(-time.Minute), booted, 0.1)
 	r.Values = nil
 	for _, x := range measure.Metrics() {
-		v := measure.Value{Metric: x, Number: 1}
+		least, most := x.Bounds()
+		v := measure.Value{Metric: x, Number: min(max(1, least), most)}
 		if x == measure.TargetReachable {
 			v.Target = "iix-1"
 		}
 		r.Values = append(r.Values, v)
 	}
+	r.Hops = []measure.Hop{{Limit: 1, Address: netip.MustParseAddr("192.0.2.1")}}
 	b := seriestest.Batch("probe-a", 1, now, booted, r)
 	got, _ := m.Batch(nil, &b, seriestest.Sent(now, booted), now, inv)
-	if want := len(measure.Metrics()) + 1; len(got) != want {
+	if want := len(measure.Metrics()) + len(r.Hops) + 1; len(got) != want {
 		t.Errorf("%d samples of a result with every metric, want %d", len(got), want)
 	}
 	got, _ = m.State(got, snapshot(now), now, inv)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 	"unicode/utf8"
 )
@@ -32,6 +33,9 @@ const MaxProbeID = 16
 // MaxDetail is the longest Result.Detail in bytes.
 const MaxDetail = 240
 
+// MaxHops is how many hops a path may have: the hop limit of most systems is 64.
+const MaxHops = 64
+
 // Kind says which instrument's question a result answers.
 type Kind string
 
@@ -42,13 +46,20 @@ const (
 	KindUsage    Kind = "usage"
 	KindDownload Kind = "download"
 	KindUpload   Kind = "upload"
+	KindOptics   Kind = "optics" // light that the ONT receives
+	KindSignal   Kind = "signal" // of a mobile network
+	KindDNS      Kind = "dns"    // how long a resolver takes
+	KindHTTP     Kind = "http"   // how long a page takes
+	KindPath     Kind = "path"   // routers on the way to a target
 	// KindOther is what a reader makes of a kind that a newer probe sent.
 	KindOther Kind = "other"
 )
 
-// Kinds lists every kind that this version measures, in a stable order.
+// Kinds lists every kind that this version measures, in the order of the wire's
+// enumeration.
 func Kinds() []Kind {
-	return []Kind{KindLatency, KindReach, KindUsage, KindDownload, KindUpload}
+	return []Kind{KindLatency, KindReach, KindUsage, KindDownload, KindUpload,
+		KindOptics, KindSignal, KindDNS, KindHTTP, KindPath}
 }
 
 // ClockQuality says how far a box's wall clock can be trusted.
@@ -98,6 +109,8 @@ const (
 	ReasonCancelled   Reason = "cancelled"
 	ReasonInternal    Reason = "internal"
 	ReasonOther       Reason = "other"
+	ReasonMalformed   Reason = "malformed" // what answered makes no sense, or cannot be
+	ReasonNoSignal    Reason = "no_signal" // no light in the fibre, no mobile network
 )
 
 // Reasons lists every reason, in the order of the wire's enumeration.
@@ -105,11 +118,12 @@ func Reasons() []Reason {
 	return []Reason{ReasonTimeout, ReasonRefused, ReasonUnreachable, ReasonDNS, ReasonTLS,
 		ReasonHTTPStatus, ReasonRedirect, ReasonShortBody, ReasonStalled, ReasonPermission,
 		ReasonBudget, ReasonBusyLine, ReasonNoTarget, ReasonNoServer, ReasonSaturated,
-		ReasonCPUStarved, ReasonClock, ReasonCancelled, ReasonInternal, ReasonOther}
+		ReasonCPUStarved, ReasonClock, ReasonCancelled, ReasonInternal, ReasonOther,
+		ReasonMalformed, ReasonNoSignal}
 }
 
 // Metric names one figure: the name of its series without the prefix "pantau_".
-// Units are in the name (bits per second, seconds, ratio 0..1, bytes).
+// Units are in the name (bits per second, seconds, ratio 0..1, bytes, dBm, dB).
 type Metric string
 
 // The metrics that results carry.
@@ -133,7 +147,33 @@ const (
 	// traffic since the probe started: the probe's bytes are subtracted.
 	LinkReceiveBytesTotal  Metric = "link_receive_bytes_total"
 	LinkTransmitBytesTotal Metric = "link_transmit_bytes_total"
-	MetricOther            Metric = "other"
+	// OpticalReceivePowerDBm is the light at the ONT's receiver.
+	OpticalReceivePowerDBm Metric = "optical_receive_power_dbm"
+	// Of the serving cell: reference signal received power and quality, and signal to
+	// interference and noise (3GPP TS 36.214 for LTE, TS 38.215 for NR).
+	MobileRSRPDBm Metric = "mobile_rsrp_dbm"
+	MobileRSRQDB  Metric = "mobile_rsrq_db"
+	MobileSINRDB  Metric = "mobile_sinr_db"
+	// MobileGeneration is 2, 3, 4 or 5: a village that has fallen back to 3G is told
+	// from a weak 4G.
+	MobileGeneration Metric = "mobile_generation"
+	// MobileCellID is the identity of the serving cell within its network (28 bits for
+	// LTE, 36 for NR): it matters only whether it changes.
+	MobileCellID Metric = "mobile_cell_id"
+	// DNSAnswerSeconds is from a question to its answer.
+	DNSAnswerSeconds Metric = "dns_answer_seconds"
+	// HTTPFirstByteSeconds is from the wish for a page to the first byte of its answer:
+	// look-up, connection, TLS and the server's own time. The first three are given
+	// apart, where there are such; what is left is the server and one round trip.
+	HTTPFirstByteSeconds Metric = "http_first_byte_seconds"
+	HTTPLookupSeconds    Metric = "http_lookup_seconds"
+	HTTPConnectSeconds   Metric = "http_connect_seconds"
+	HTTPTLSSeconds       Metric = "http_tls_seconds"
+	// PathReached is 1 if the path's target itself answered, else 0.
+	PathReached Metric = "path_reached"
+	// PathHops is the hop limit at which the target answered: routers and itself.
+	PathHops    Metric = "path_hops"
+	MetricOther Metric = "other"
 )
 
 // Metrics lists every metric, in the order of the wire's enumeration.
@@ -141,7 +181,10 @@ func Metrics() []Metric {
 	return []Metric{DownloadBitsPerSecond, UploadBitsPerSecond, LatencySecondsMin,
 		LatencySecondsMedian, LatencySecondsP95, JitterSeconds, PacketLossRatio, CarrierUp,
 		LANGatewayReachable, FirstHopReachable, TargetReachable, ODPReachable,
-		LinkReceiveBytesTotal, LinkTransmitBytesTotal}
+		LinkReceiveBytesTotal, LinkTransmitBytesTotal, OpticalReceivePowerDBm, MobileRSRPDBm,
+		MobileRSRQDB, MobileSINRDB, MobileGeneration, MobileCellID, DNSAnswerSeconds,
+		HTTPFirstByteSeconds, HTTPLookupSeconds, HTTPConnectSeconds, HTTPTLSSeconds,
+		PathReached, PathHops}
 }
 
 // Flag qualifies an ok result without removing it: cross_traffic, clock_skew,
@@ -165,12 +208,23 @@ type Value struct {
 	Number float64
 }
 
+// Hop is one router on the way to a target, or the target itself.
+type Hop struct {
+	// Limit is the hop limit (TTL) at which it answered: 1 is the LAN gateway.
+	Limit int
+	// Address is what it answered with; no zone.
+	Address netip.Addr
+	// RoundTrip is how long that took.
+	RoundTrip time.Duration
+}
+
 // Result is one measurement, as the instrument made it.
 type Result struct {
 	Kind    Kind
 	Outcome Outcome
 	Reason  Reason
-	// Detail explains a failure to a person: at most MaxDetail bytes, never a label.
+	// Detail explains a failure to a person, or says what an ok result cannot say in
+	// figures (which resolver answered): at most MaxDetail bytes, never a label.
 	Detail string
 	// Instrument and MethodVersion say how the figure came about, such as
 	// "speedtest-go" and "1".
@@ -187,7 +241,10 @@ type Result struct {
 	// Duration is how long the measurement took.
 	Duration time.Duration
 	Values   []Value
-	Flags    []Flag
+	// Hops are what answered on the way of a path, by rising limit; a limit that is
+	// left out was silent. At most MaxHops.
+	Hops  []Hop
+	Flags []Flag
 	// BytesReceived and BytesSent are what the measurement itself cost the line.
 	BytesReceived uint64
 	BytesSent     uint64
@@ -195,13 +252,13 @@ type Result struct {
 
 // Fail returns r as a failure without values.
 func (r Result) Fail(reason Reason, detail string) Result {
-	r.Outcome, r.Reason, r.Detail, r.Values = Failed, reason, Clip(detail), nil
+	r.Outcome, r.Reason, r.Detail, r.Values, r.Hops = Failed, reason, Clip(detail), nil, nil
 	return r
 }
 
 // Skip returns r as skipped, without values.
 func (r Result) Skip(reason Reason, detail string) Result {
-	r.Outcome, r.Reason, r.Detail, r.Values = Skipped, reason, Clip(detail), nil
+	r.Outcome, r.Reason, r.Detail, r.Values, r.Hops = Skipped, reason, Clip(detail), nil, nil
 	return r
 }
 
@@ -230,7 +287,7 @@ func Clip(s string) string {
 
 // Validate reports what makes r no honest result: a value without ok, ok
 // without a value, a reason that does not fit the outcome, a figure that is not
-// finite or is negative, a ratio above one.
+// finite or not within its metric's bounds, hops that are no way.
 func (r Result) Validate() error {
 	var errs []error
 	switch r.Outcome {
@@ -245,19 +302,24 @@ func (r Result) Validate() error {
 		if r.Reason == ReasonNone {
 			errs = append(errs, fmt.Errorf("%s without a reason", r.Outcome))
 		}
-		if len(r.Values) > 0 {
-			errs = append(errs, fmt.Errorf("%s with %d values", r.Outcome, len(r.Values)))
+		if len(r.Values)+len(r.Hops) > 0 {
+			errs = append(errs, fmt.Errorf("%s with %d values", r.Outcome, len(r.Values)+len(r.Hops)))
 		}
 	default:
 		errs = append(errs, fmt.Errorf("unknown outcome %q", r.Outcome))
 	}
 	for _, v := range r.Values {
-		if math.IsNaN(v.Number) || math.IsInf(v.Number, 0) || v.Number < 0 {
-			errs = append(errs, fmt.Errorf("%s is %v", v.Metric, v.Number))
+		// Written so that NaN, which compares with nothing, is refused too.
+		if least, most := v.Metric.Bounds(); !(v.Number >= least && v.Number <= most) || math.IsInf(v.Number, 0) {
+			errs = append(errs, fmt.Errorf("%s is %v, not within %v and %v", v.Metric, v.Number, least, most))
 		}
-		if (v.Metric == PacketLossRatio || v.Metric.Binary()) && v.Number > 1 {
-			errs = append(errs, fmt.Errorf("%s is %v, above 1", v.Metric, v.Number))
+	}
+	last := 0
+	for _, h := range r.Hops {
+		if h.Limit <= last || h.Limit > MaxHops || h.RoundTrip < 0 || !h.Address.IsValid() {
+			errs = append(errs, fmt.Errorf("hop %d after %d, %v away at %v", h.Limit, last, h.RoundTrip, h.Address))
 		}
+		last = h.Limit
 	}
 	if r.Duration < 0 {
 		errs = append(errs, fmt.Errorf("negative duration %v", r.Duration))
@@ -265,10 +327,37 @@ func (r Result) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Bounds are the least and the most that m can be; what is beyond is a broken or
+// hostile instrument, never a figure.
+func (m Metric) Bounds() (least, most float64) {
+	switch m {
+	case PacketLossRatio:
+		return 0, 1
+	case OpticalReceivePowerDBm:
+		return -40, 8.2 // SFF-8472: received power as 16 bits of 0.1 uW, 0 to 6.5535 mW
+	case MobileRSRPDBm:
+		return -156, -31 // 3GPP TS 38.133, table 10.1.6.1-1; LTE lies within
+	case MobileRSRQDB:
+		return -43, 20 // 3GPP TS 38.133, table 10.1.11.1-1; LTE lies within
+	case MobileSINRDB:
+		return -23, 40 // 3GPP TS 38.133, table 10.1.16.1-1; LTE lies within
+	case MobileGeneration:
+		return 2, 5
+	case MobileCellID:
+		return 0, 1<<36 - 1
+	case PathHops:
+		return 1, MaxHops
+	}
+	if m.Binary() {
+		return 0, 1
+	}
+	return 0, math.Inf(1)
+}
+
 // Binary reports whether m is a yes-or-no figure (0 or 1).
 func (m Metric) Binary() bool {
 	switch m {
-	case CarrierUp, LANGatewayReachable, FirstHopReachable, TargetReachable, ODPReachable:
+	case CarrierUp, LANGatewayReachable, FirstHopReachable, TargetReachable, ODPReachable, PathReached:
 		return true
 	}
 	return false

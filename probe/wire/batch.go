@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -229,45 +230,45 @@ func (c *Codec) unmarshal(body []byte, m proto.Message) error {
 // countParts refuses a batch of too many parts before any is made: an empty part
 // takes two bytes here and hundreds in memory.
 func countParts(raw []byte) error {
-	results, counters, err := countFields(raw, 10, 11, func(result []byte) error {
-		values, flags, err := countFields(result, 12, 13, nil)
-		if err == nil && (values > MaxValues || flags > MaxValues) {
-			err = tooLarge("%d values and %d flags, at most %d each", values, flags, MaxValues)
+	const results, counters, values, flags, hops = 10, 11, 12, 13, 16
+	n, err := countFields(raw, results, func(result []byte) error {
+		n, err := countFields(result, 0, nil)
+		if err == nil && (n[values] > MaxValues || n[flags] > MaxValues || n[hops] > measure.MaxHops) {
+			err = tooLarge("%d values, %d flags and %d hops, at most %d, %d and %d", n[values], n[flags], n[hops], MaxValues, MaxValues, measure.MaxHops)
 		}
 		return err
 	})
-	if err == nil && (results > MaxResults || counters > MaxCounters) {
-		err = tooLarge("%d results and %d counters, at most %d and %d", results, counters, MaxResults, MaxCounters)
+	if err == nil && (n[results] > MaxResults || n[counters] > MaxCounters) {
+		err = tooLarge("%d results and %d counters, at most %d and %d", n[results], n[counters], MaxResults, MaxCounters)
 	}
 	return err
 }
 
-// countFields counts two length-delimited fields of a message, and gives each of
-// the first to inside.
-func countFields(raw []byte, first, second protowire.Number, inside func([]byte) error) (n1, n2 int, err error) {
+// countFields counts the length-delimited fields of a message by their numbers,
+// as far as this version knows numbers, and gives each with the number nested to
+// inside.
+func countFields(raw []byte, nested protowire.Number, inside func([]byte) error) (counts [32]int, err error) {
 	for len(raw) > 0 {
 		number, kind, n := protowire.ConsumeTag(raw)
 		if n < 0 {
-			return 0, 0, malformed("protobuf: %v", protowire.ParseError(n))
+			return counts, malformed("protobuf: %v", protowire.ParseError(n))
 		}
 		raw = raw[n:]
 		if n = protowire.ConsumeFieldValue(number, kind, raw); n < 0 {
-			return 0, 0, malformed("protobuf: %v", protowire.ParseError(n))
+			return counts, malformed("protobuf: %v", protowire.ParseError(n))
 		}
-		if kind == protowire.BytesType && number == first {
-			n1++
-			if inside != nil {
+		if kind == protowire.BytesType && int(number) < len(counts) {
+			counts[number]++
+			if number == nested {
 				part, _ := protowire.ConsumeBytes(raw)
 				if err := inside(part); err != nil {
-					return 0, 0, err
+					return counts, err
 				}
 			}
-		} else if kind == protowire.BytesType && number == second {
-			n2++
 		}
 		raw = raw[n:]
 	}
-	return n1, n2, nil
+	return counts, nil
 }
 
 // EncodeResult is the uncompressed protobuf of one result, as a spool keeps it.
@@ -328,13 +329,16 @@ func resultToProto(r measure.Result) *wirepb.Result {
 	for _, f := range r.Flags {
 		p.Flags = append(p.Flags, string(f))
 	}
+	for _, h := range r.Hops {
+		p.Hops = append(p.Hops, &wirepb.Hop{Limit: uint32(h.Limit), Address: h.Address.AsSlice(), RoundTripNs: int64(h.RoundTrip)})
+	}
 	return p
 }
 
 func resultFromProto(p *wirepb.Result) (measure.Result, error) {
 	var none measure.Result
-	if len(p.Values) > MaxValues || len(p.Flags) > MaxValues {
-		return none, malformed("%d values and %d flags, at most %d each", len(p.Values), len(p.Flags), MaxValues)
+	if len(p.Values) > MaxValues || len(p.Flags) > MaxValues || len(p.Hops) > measure.MaxHops {
+		return none, malformed("%d values, %d flags and %d hops", len(p.Values), len(p.Flags), len(p.Hops))
 	}
 	for _, s := range append([]string{p.Detail, p.Instrument, p.MethodVersion, p.Target, p.BootId}, p.Flags...) {
 		if len(s) > MaxText {
@@ -359,6 +363,13 @@ func resultFromProto(p *wirepb.Result) (measure.Result, error) {
 	}
 	for _, f := range p.Flags {
 		r.Flags = append(r.Flags, measure.Flag(f))
+	}
+	for _, h := range p.Hops {
+		a, ok := netip.AddrFromSlice(h.Address)
+		if !ok || h.Limit == 0 || h.Limit > measure.MaxHops || h.RoundTripNs < 0 {
+			return none, malformed("a hop with an address of %d bytes at limit %d", len(h.Address), h.Limit)
+		}
+		r.Hops = append(r.Hops, measure.Hop{Limit: int(h.Limit), Address: a, RoundTrip: time.Duration(h.RoundTripNs)})
 	}
 	return r, nil
 }

@@ -3,13 +3,16 @@ package wire
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +68,22 @@ func TestBatchSurvivesTheWire(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
+	}
+}
+
+func TestAPathSurvivesTheWire(t *testing.T) {
+	c, want := codec(t), example()
+	want.Results = append(want.Results, measure.Result{Kind: measure.KindPath, Outcome: measure.OK, Boot: boot, MeasuredAt: want.SealedAt,
+		Values: []measure.Value{{Metric: measure.PathReached, Number: 1}},
+		Hops: []measure.Hop{{Limit: 1, Address: netip.MustParseAddr("192.168.1.1"), RoundTrip: time.Millisecond},
+			{Limit: measure.MaxHops, Address: netip.MustParseAddr("2001:db8::1")}}})
+	body, err := c.EncodeBatch(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.DecodeBatch(body)
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || d != "" {
+		t.Fatal(err, d)
 	}
 }
 
@@ -166,17 +185,25 @@ func TestMalformedBatchesAreRefused(t *testing.T) {
 		return pack(t, m)
 	}
 	for name, body := range map[string][]byte{
-		"empty":          {},
-		"no zstd":        []byte("{}"),
-		"bomb":           bomb,
-		"too large":      make([]byte, MaxBody+1),
-		"no probe":       with(func(m *wirepb.Batch) { m.Probe = "" }),
-		"long probe":     with(func(m *wirepb.Batch) { m.Probe = strings.Repeat("x", measure.MaxProbeID+1) }),
-		"short epoch":    with(func(m *wirepb.Batch) { m.Epoch = []byte{1} }),
-		"seq 0":          with(func(m *wirepb.Batch) { m.Seq = 0 }),
-		"odd digest":     with(func(m *wirepb.Batch) { m.PreviousDigest = []byte{1} }),
-		"long text":      with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Detail: strings.Repeat("x", MaxText+1)}} }),
-		"many values":    with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Values: make([]*wirepb.Value, MaxValues+1)}} }),
+		"empty":       {},
+		"no zstd":     []byte("{}"),
+		"bomb":        bomb,
+		"too large":   make([]byte, MaxBody+1),
+		"no probe":    with(func(m *wirepb.Batch) { m.Probe = "" }),
+		"long probe":  with(func(m *wirepb.Batch) { m.Probe = strings.Repeat("x", measure.MaxProbeID+1) }),
+		"short epoch": with(func(m *wirepb.Batch) { m.Epoch = []byte{1} }),
+		"seq 0":       with(func(m *wirepb.Batch) { m.Seq = 0 }),
+		"odd digest":  with(func(m *wirepb.Batch) { m.PreviousDigest = []byte{1} }),
+		"long text":   with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Detail: strings.Repeat("x", MaxText+1)}} }),
+		"many values": with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Values: make([]*wirepb.Value, MaxValues+1)}} }),
+		"many hops":   with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Hops: make([]*wirepb.Hop, measure.MaxHops+1)}} }),
+		"hop 0":       with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Hops: []*wirepb.Hop{{Address: make([]byte, 4)}}}} }),
+		"far hop": with(func(m *wirepb.Batch) {
+			m.Results = []*wirepb.Result{{Hops: []*wirepb.Hop{{Limit: 65, Address: make([]byte, 4)}}}}
+		}),
+		"odd address": with(func(m *wirepb.Batch) {
+			m.Results = []*wirepb.Result{{Hops: []*wirepb.Hop{{Limit: 1, Address: make([]byte, 5)}}}}
+		}),
 		"not a number":   with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Values: []*wirepb.Value{{Number: math.NaN()}}}} }),
 		"infinite":       with(func(m *wirepb.Batch) { m.Results = []*wirepb.Result{{Values: []*wirepb.Value{{Number: math.Inf(1)}}}} }),
 		"many results":   with(func(m *wirepb.Batch) { m.Results = make([]*wirepb.Result, MaxResults+1) }),
@@ -202,8 +229,16 @@ func TestABombOfEmptyPartsCostsLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := codec(t)
-	for name, part := range map[string][]byte{"results": {0x52, 0}, "counters": {0x5a, 0}} {
-		body := enc.EncodeAll(append(head, bytes.Repeat(part, (MaxDecompressed-100)/2)...), nil)
+	for name, part := range map[string][]byte{"results": {0x52, 0}, "counters": {0x5a, 0}, "hops of a result": {0x82, 1, 0}} {
+		head := head
+		if strings.HasPrefix(name, "hops") {
+			const length = (MaxDecompressed - 200) / 3 * 3
+			head = binary.AppendUvarint(append(slices.Clone(head), 0x52), length)
+			part = bytes.Repeat(part, length/3)
+		} else {
+			part = bytes.Repeat(part, (MaxDecompressed-100)/2)
+		}
+		body := enc.EncodeAll(append(slices.Clone(head), part...), nil)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := c.DecodeBatch(body)

@@ -32,17 +32,27 @@ const (
 	Kind_KIND_USAGE    Kind = 3
 	Kind_KIND_DOWNLOAD Kind = 4
 	Kind_KIND_UPLOAD   Kind = 5
+	Kind_KIND_OPTICS   Kind = 6
+	Kind_KIND_SIGNAL   Kind = 7
+	Kind_KIND_DNS      Kind = 8
+	Kind_KIND_HTTP     Kind = 9
+	Kind_KIND_PATH     Kind = 10
 )
 
 // Enum value maps for Kind.
 var (
 	Kind_name = map[int32]string{
-		0: "KIND_OTHER",
-		1: "KIND_LATENCY",
-		2: "KIND_REACH",
-		3: "KIND_USAGE",
-		4: "KIND_DOWNLOAD",
-		5: "KIND_UPLOAD",
+		0:  "KIND_OTHER",
+		1:  "KIND_LATENCY",
+		2:  "KIND_REACH",
+		3:  "KIND_USAGE",
+		4:  "KIND_DOWNLOAD",
+		5:  "KIND_UPLOAD",
+		6:  "KIND_OPTICS",
+		7:  "KIND_SIGNAL",
+		8:  "KIND_DNS",
+		9:  "KIND_HTTP",
+		10: "KIND_PATH",
 	}
 	Kind_value = map[string]int32{
 		"KIND_OTHER":    0,
@@ -51,6 +61,11 @@ var (
 		"KIND_USAGE":    3,
 		"KIND_DOWNLOAD": 4,
 		"KIND_UPLOAD":   5,
+		"KIND_OPTICS":   6,
+		"KIND_SIGNAL":   7,
+		"KIND_DNS":      8,
+		"KIND_HTTP":     9,
+		"KIND_PATH":     10,
 	}
 )
 
@@ -157,6 +172,8 @@ const (
 	Reason_REASON_CANCELLED   Reason = 18
 	Reason_REASON_INTERNAL    Reason = 19
 	Reason_REASON_OTHER       Reason = 20
+	Reason_REASON_MALFORMED   Reason = 21
+	Reason_REASON_NO_SIGNAL   Reason = 22
 )
 
 // Enum value maps for Reason.
@@ -183,6 +200,8 @@ var (
 		18: "REASON_CANCELLED",
 		19: "REASON_INTERNAL",
 		20: "REASON_OTHER",
+		21: "REASON_MALFORMED",
+		22: "REASON_NO_SIGNAL",
 	}
 	Reason_value = map[string]int32{
 		"REASON_NONE":        0,
@@ -206,6 +225,8 @@ var (
 		"REASON_CANCELLED":   18,
 		"REASON_INTERNAL":    19,
 		"REASON_OTHER":       20,
+		"REASON_MALFORMED":   21,
+		"REASON_NO_SIGNAL":   22,
 	}
 )
 
@@ -254,6 +275,19 @@ const (
 	Metric_METRIC_ODP_REACHABLE             Metric = 12
 	Metric_METRIC_LINK_RECEIVE_BYTES_TOTAL  Metric = 13
 	Metric_METRIC_LINK_TRANSMIT_BYTES_TOTAL Metric = 14
+	Metric_METRIC_OPTICAL_RECEIVE_POWER_DBM Metric = 15
+	Metric_METRIC_MOBILE_RSRP_DBM           Metric = 16
+	Metric_METRIC_MOBILE_RSRQ_DB            Metric = 17
+	Metric_METRIC_MOBILE_SINR_DB            Metric = 18
+	Metric_METRIC_MOBILE_GENERATION         Metric = 19
+	Metric_METRIC_MOBILE_CELL_ID            Metric = 20
+	Metric_METRIC_DNS_ANSWER_SECONDS        Metric = 21
+	Metric_METRIC_HTTP_FIRST_BYTE_SECONDS   Metric = 22
+	Metric_METRIC_HTTP_LOOKUP_SECONDS       Metric = 23
+	Metric_METRIC_HTTP_CONNECT_SECONDS      Metric = 24
+	Metric_METRIC_HTTP_TLS_SECONDS          Metric = 25
+	Metric_METRIC_PATH_REACHED              Metric = 26
+	Metric_METRIC_PATH_HOPS                 Metric = 27
 )
 
 // Enum value maps for Metric.
@@ -274,6 +308,19 @@ var (
 		12: "METRIC_ODP_REACHABLE",
 		13: "METRIC_LINK_RECEIVE_BYTES_TOTAL",
 		14: "METRIC_LINK_TRANSMIT_BYTES_TOTAL",
+		15: "METRIC_OPTICAL_RECEIVE_POWER_DBM",
+		16: "METRIC_MOBILE_RSRP_DBM",
+		17: "METRIC_MOBILE_RSRQ_DB",
+		18: "METRIC_MOBILE_SINR_DB",
+		19: "METRIC_MOBILE_GENERATION",
+		20: "METRIC_MOBILE_CELL_ID",
+		21: "METRIC_DNS_ANSWER_SECONDS",
+		22: "METRIC_HTTP_FIRST_BYTE_SECONDS",
+		23: "METRIC_HTTP_LOOKUP_SECONDS",
+		24: "METRIC_HTTP_CONNECT_SECONDS",
+		25: "METRIC_HTTP_TLS_SECONDS",
+		26: "METRIC_PATH_REACHED",
+		27: "METRIC_PATH_HOPS",
 	}
 	Metric_value = map[string]int32{
 		"METRIC_OTHER":                     0,
@@ -291,6 +338,19 @@ var (
 		"METRIC_ODP_REACHABLE":             12,
 		"METRIC_LINK_RECEIVE_BYTES_TOTAL":  13,
 		"METRIC_LINK_TRANSMIT_BYTES_TOTAL": 14,
+		"METRIC_OPTICAL_RECEIVE_POWER_DBM": 15,
+		"METRIC_MOBILE_RSRP_DBM":           16,
+		"METRIC_MOBILE_RSRQ_DB":            17,
+		"METRIC_MOBILE_SINR_DB":            18,
+		"METRIC_MOBILE_GENERATION":         19,
+		"METRIC_MOBILE_CELL_ID":            20,
+		"METRIC_DNS_ANSWER_SECONDS":        21,
+		"METRIC_HTTP_FIRST_BYTE_SECONDS":   22,
+		"METRIC_HTTP_LOOKUP_SECONDS":       23,
+		"METRIC_HTTP_CONNECT_SECONDS":      24,
+		"METRIC_HTTP_TLS_SECONDS":          25,
+		"METRIC_PATH_REACHED":              26,
+		"METRIC_PATH_HOPS":                 27,
 	}
 )
 
@@ -430,6 +490,67 @@ func (x *Value) GetTarget() string {
 	return ""
 }
 
+// Hop is a router on a way, or the target at its end.
+type Hop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`    // hop limit (TTL) at which it answered, from 1
+	Address       []byte                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // 4 or 16 bytes
+	RoundTripNs   int64                  `protobuf:"varint,3,opt,name=round_trip_ns,json=roundTripNs,proto3" json:"round_trip_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hop) Reset() {
+	*x = Hop{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hop) ProtoMessage() {}
+
+func (x *Hop) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hop.ProtoReflect.Descriptor instead.
+func (*Hop) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Hop) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Hop) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Hop) GetRoundTripNs() int64 {
+	if x != nil {
+		return x.RoundTripNs
+	}
+	return 0
+}
+
 type Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          Kind                   `protobuf:"varint,1,opt,name=kind,proto3,enum=pantau.wire.v1.Kind" json:"kind,omitempty"`
@@ -447,13 +568,14 @@ type Result struct {
 	Flags         []string               `protobuf:"bytes,13,rep,name=flags,proto3" json:"flags,omitempty"`
 	BytesReceived uint64                 `protobuf:"varint,14,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
 	BytesSent     uint64                 `protobuf:"varint,15,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	Hops          []*Hop                 `protobuf:"bytes,16,rep,name=hops,proto3" json:"hops,omitempty"` // by rising limit; one that is left out was silent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[1]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +587,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[1]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +600,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{1}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Result) GetKind() Kind {
@@ -586,6 +708,13 @@ func (x *Result) GetBytesSent() uint64 {
 	return 0
 }
 
+func (x *Result) GetHops() []*Hop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
 // Counter is the number of results of a sort since the boot named by the batch.
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -599,7 +728,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[2]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +740,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[2]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +753,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{2}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Counter) GetKind() Kind {
@@ -676,7 +805,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[3]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +817,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[3]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +830,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{3}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Batch) GetProbe() string {
@@ -808,7 +937,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[4]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +949,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[4]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +962,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{4}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ack) GetEpoch() []byte {
@@ -878,7 +1007,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[5]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1019,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[5]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1032,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{5}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BatchResponse) GetAck() *Ack {
@@ -946,7 +1075,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[6]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1087,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[6]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1100,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{6}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EnrollRequest) GetSecret() []byte {
@@ -1017,7 +1146,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[7]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1158,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[7]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1171,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{7}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EnrollResponse) GetProbe() string {
@@ -1105,7 +1234,7 @@ type ReachTarget struct {
 
 func (x *ReachTarget) Reset() {
 	*x = ReachTarget{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[8]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1246,7 @@ func (x *ReachTarget) String() string {
 func (*ReachTarget) ProtoMessage() {}
 
 func (x *ReachTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[8]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1259,7 @@ func (x *ReachTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachTarget.ProtoReflect.Descriptor instead.
 func (*ReachTarget) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{8}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReachTarget) GetId() string {
@@ -1164,7 +1293,7 @@ type SpeedTarget struct {
 
 func (x *SpeedTarget) Reset() {
 	*x = SpeedTarget{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[9]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1305,7 @@ func (x *SpeedTarget) String() string {
 func (*SpeedTarget) ProtoMessage() {}
 
 func (x *SpeedTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[9]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1318,7 @@ func (x *SpeedTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpeedTarget.ProtoReflect.Descriptor instead.
 func (*SpeedTarget) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{9}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SpeedTarget) GetId() string {
@@ -1200,6 +1329,127 @@ func (x *SpeedTarget) GetId() string {
 }
 
 func (x *SpeedTarget) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// DNSTarget is a question to a resolver.
+type DNSTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`         // asked for its addresses; a first label * stands for a random one
+	Resolver      string                 `protobuf:"bytes,3,opt,name=resolver,proto3" json:"resolver,omitempty"` // IP address; empty: the box's own first resolver
+	Port          uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`        // 0: 53
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNSTarget) Reset() {
+	*x = DNSTarget{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNSTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNSTarget) ProtoMessage() {}
+
+func (x *DNSTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNSTarget.ProtoReflect.Descriptor instead.
+func (*DNSTarget) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DNSTarget) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DNSTarget) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DNSTarget) GetResolver() string {
+	if x != nil {
+		return x.Resolver
+	}
+	return ""
+}
+
+func (x *DNSTarget) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+type PageTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"` // http or https
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageTarget) Reset() {
+	*x = PageTarget{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageTarget) ProtoMessage() {}
+
+func (x *PageTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageTarget.ProtoReflect.Descriptor instead.
+func (*PageTarget) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PageTarget) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PageTarget) GetUrl() string {
 	if x != nil {
 		return x.Url
 	}
@@ -1223,13 +1473,17 @@ type ProbeConfig struct {
 	HeartbeatIntervalNs int64                  `protobuf:"varint,11,opt,name=heartbeat_interval_ns,json=heartbeatIntervalNs,proto3" json:"heartbeat_interval_ns,omitempty"`   // default 30 s
 	SpeedMeanIntervalNs int64                  `protobuf:"varint,12,opt,name=speed_mean_interval_ns,json=speedMeanIntervalNs,proto3" json:"speed_mean_interval_ns,omitempty"` // default 6 h; exponential spacing
 	SpeedDurationNs     int64                  `protobuf:"varint,13,opt,name=speed_duration_ns,json=speedDurationNs,proto3" json:"speed_duration_ns,omitempty"`               // per direction; default 10 s
+	DnsTargets          []*DNSTarget           `protobuf:"bytes,14,rep,name=dns_targets,json=dnsTargets,proto3" json:"dns_targets,omitempty"`
+	PageTargets         []*PageTarget          `protobuf:"bytes,15,rep,name=page_targets,json=pageTargets,proto3" json:"page_targets,omitempty"`
+	RareIntervalNs      int64                  `protobuf:"varint,16,opt,name=rare_interval_ns,json=rareIntervalNs,proto3" json:"rare_interval_ns,omitempty"` // dns, http, path; default 1 h
+	Mobile              bool                   `protobuf:"varint,17,opt,name=mobile,proto3" json:"mobile,omitempty"`                                         // the site's access is a mobile network: measure its signal
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ProbeConfig) Reset() {
 	*x = ProbeConfig{}
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[10]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1495,7 @@ func (x *ProbeConfig) String() string {
 func (*ProbeConfig) ProtoMessage() {}
 
 func (x *ProbeConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[10]
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1508,7 @@ func (x *ProbeConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeConfig.ProtoReflect.Descriptor instead.
 func (*ProbeConfig) Descriptor() ([]byte, []int) {
-	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{10}
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProbeConfig) GetReachTargets() []*ReachTarget {
@@ -1348,6 +1602,34 @@ func (x *ProbeConfig) GetSpeedDurationNs() int64 {
 	return 0
 }
 
+func (x *ProbeConfig) GetDnsTargets() []*DNSTarget {
+	if x != nil {
+		return x.DnsTargets
+	}
+	return nil
+}
+
+func (x *ProbeConfig) GetPageTargets() []*PageTarget {
+	if x != nil {
+		return x.PageTargets
+	}
+	return nil
+}
+
+func (x *ProbeConfig) GetRareIntervalNs() int64 {
+	if x != nil {
+		return x.RareIntervalNs
+	}
+	return 0
+}
+
+func (x *ProbeConfig) GetMobile() bool {
+	if x != nil {
+		return x.Mobile
+	}
+	return false
+}
+
 var File_probe_wire_wirepb_wire_proto protoreflect.FileDescriptor
 
 const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
@@ -1356,7 +1638,11 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05Value\x12.\n" +
 	"\x06metric\x18\x01 \x01(\x0e2\x16.pantau.wire.v1.MetricR\x06metric\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x01R\x06number\x12\x16\n" +
-	"\x06target\x18\x03 \x01(\tR\x06target\"\x9a\x04\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\"Y\n" +
+	"\x03Hop\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\"\n" +
+	"\rround_trip_ns\x18\x03 \x01(\x03R\vroundTripNs\"\xc3\x04\n" +
 	"\x06Result\x12(\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x14.pantau.wire.v1.KindR\x04kind\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.pantau.wire.v1.OutcomeR\aoutcome\x12.\n" +
@@ -1377,7 +1663,8 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x05flags\x18\r \x03(\tR\x05flags\x12%\n" +
 	"\x0ebytes_received\x18\x0e \x01(\x04R\rbytesReceived\x12\x1d\n" +
 	"\n" +
-	"bytes_sent\x18\x0f \x01(\x04R\tbytesSent\"\xac\x01\n" +
+	"bytes_sent\x18\x0f \x01(\x04R\tbytesSent\x12'\n" +
+	"\x04hops\x18\x10 \x03(\v2\x13.pantau.wire.v1.HopR\x04hops\"\xac\x01\n" +
 	"\aCounter\x12(\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x14.pantau.wire.v1.KindR\x04kind\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.pantau.wire.v1.OutcomeR\aoutcome\x12.\n" +
@@ -1430,7 +1717,16 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04port\x18\x03 \x01(\rR\x04port\"/\n" +
 	"\vSpeedTarget\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"\xe8\x04\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"_\n" +
+	"\tDNSTarget\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bresolver\x18\x03 \x01(\tR\bresolver\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\".\n" +
+	"\n" +
+	"PageTarget\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xa5\x06\n" +
 	"\vProbeConfig\x12@\n" +
 	"\rreach_targets\x18\x01 \x03(\v2\x1b.pantau.wire.v1.ReachTargetR\freachTargets\x12@\n" +
 	"\rspeed_targets\x18\x02 \x03(\v2\x1b.pantau.wire.v1.SpeedTargetR\fspeedTargets\x12%\n" +
@@ -1446,7 +1742,12 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	" \x01(\x03R\x13transitionSealMinNs\x122\n" +
 	"\x15heartbeat_interval_ns\x18\v \x01(\x03R\x13heartbeatIntervalNs\x123\n" +
 	"\x16speed_mean_interval_ns\x18\f \x01(\x03R\x13speedMeanIntervalNs\x12*\n" +
-	"\x11speed_duration_ns\x18\r \x01(\x03R\x0fspeedDurationNs*l\n" +
+	"\x11speed_duration_ns\x18\r \x01(\x03R\x0fspeedDurationNs\x12:\n" +
+	"\vdns_targets\x18\x0e \x03(\v2\x19.pantau.wire.v1.DNSTargetR\n" +
+	"dnsTargets\x12=\n" +
+	"\fpage_targets\x18\x0f \x03(\v2\x1a.pantau.wire.v1.PageTargetR\vpageTargets\x12(\n" +
+	"\x10rare_interval_ns\x18\x10 \x01(\x03R\x0erareIntervalNs\x12\x16\n" +
+	"\x06mobile\x18\x11 \x01(\bR\x06mobile*\xba\x01\n" +
 	"\x04Kind\x12\x0e\n" +
 	"\n" +
 	"KIND_OTHER\x10\x00\x12\x10\n" +
@@ -1456,13 +1757,19 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"KIND_USAGE\x10\x03\x12\x11\n" +
 	"\rKIND_DOWNLOAD\x10\x04\x12\x0f\n" +
-	"\vKIND_UPLOAD\x10\x05*U\n" +
+	"\vKIND_UPLOAD\x10\x05\x12\x0f\n" +
+	"\vKIND_OPTICS\x10\x06\x12\x0f\n" +
+	"\vKIND_SIGNAL\x10\a\x12\f\n" +
+	"\bKIND_DNS\x10\b\x12\r\n" +
+	"\tKIND_HTTP\x10\t\x12\r\n" +
+	"\tKIND_PATH\x10\n" +
+	"*U\n" +
 	"\aOutcome\x12\x11\n" +
 	"\rOUTCOME_OTHER\x10\x00\x12\x0e\n" +
 	"\n" +
 	"OUTCOME_OK\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_FAILED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_SKIPPED\x10\x03*\xba\x03\n" +
+	"\x0fOUTCOME_SKIPPED\x10\x03*\xe6\x03\n" +
 	"\x06Reason\x12\x0f\n" +
 	"\vREASON_NONE\x10\x00\x12\x12\n" +
 	"\x0eREASON_TIMEOUT\x10\x01\x12\x12\n" +
@@ -1487,7 +1794,9 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\fREASON_CLOCK\x10\x11\x12\x14\n" +
 	"\x10REASON_CANCELLED\x10\x12\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x13\x12\x10\n" +
-	"\fREASON_OTHER\x10\x14*\xd9\x03\n" +
+	"\fREASON_OTHER\x10\x14\x12\x14\n" +
+	"\x10REASON_MALFORMED\x10\x15\x12\x14\n" +
+	"\x10REASON_NO_SIGNAL\x10\x16*\xda\x06\n" +
 	"\x06Metric\x12\x10\n" +
 	"\fMETRIC_OTHER\x10\x00\x12#\n" +
 	"\x1fMETRIC_DOWNLOAD_BITS_PER_SECOND\x10\x01\x12!\n" +
@@ -1504,7 +1813,20 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x17METRIC_TARGET_REACHABLE\x10\v\x12\x18\n" +
 	"\x14METRIC_ODP_REACHABLE\x10\f\x12#\n" +
 	"\x1fMETRIC_LINK_RECEIVE_BYTES_TOTAL\x10\r\x12$\n" +
-	" METRIC_LINK_TRANSMIT_BYTES_TOTAL\x10\x0e*N\n" +
+	" METRIC_LINK_TRANSMIT_BYTES_TOTAL\x10\x0e\x12$\n" +
+	" METRIC_OPTICAL_RECEIVE_POWER_DBM\x10\x0f\x12\x1a\n" +
+	"\x16METRIC_MOBILE_RSRP_DBM\x10\x10\x12\x19\n" +
+	"\x15METRIC_MOBILE_RSRQ_DB\x10\x11\x12\x19\n" +
+	"\x15METRIC_MOBILE_SINR_DB\x10\x12\x12\x1c\n" +
+	"\x18METRIC_MOBILE_GENERATION\x10\x13\x12\x19\n" +
+	"\x15METRIC_MOBILE_CELL_ID\x10\x14\x12\x1d\n" +
+	"\x19METRIC_DNS_ANSWER_SECONDS\x10\x15\x12\"\n" +
+	"\x1eMETRIC_HTTP_FIRST_BYTE_SECONDS\x10\x16\x12\x1e\n" +
+	"\x1aMETRIC_HTTP_LOOKUP_SECONDS\x10\x17\x12\x1f\n" +
+	"\x1bMETRIC_HTTP_CONNECT_SECONDS\x10\x18\x12\x1b\n" +
+	"\x17METRIC_HTTP_TLS_SECONDS\x10\x19\x12\x17\n" +
+	"\x13METRIC_PATH_REACHED\x10\x1a\x12\x14\n" +
+	"\x10METRIC_PATH_HOPS\x10\x1b*N\n" +
 	"\fClockQuality\x12\x11\n" +
 	"\rCLOCK_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12CLOCK_SYNCHRONISED\x10\x01\x12\x13\n" +
@@ -1523,7 +1845,7 @@ func file_probe_wire_wirepb_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_probe_wire_wirepb_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_probe_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_probe_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_probe_wire_wirepb_wire_proto_goTypes = []any{
 	(Kind)(0),              // 0: pantau.wire.v1.Kind
 	(Outcome)(0),           // 1: pantau.wire.v1.Outcome
@@ -1531,16 +1853,19 @@ var file_probe_wire_wirepb_wire_proto_goTypes = []any{
 	(Metric)(0),            // 3: pantau.wire.v1.Metric
 	(ClockQuality)(0),      // 4: pantau.wire.v1.ClockQuality
 	(*Value)(nil),          // 5: pantau.wire.v1.Value
-	(*Result)(nil),         // 6: pantau.wire.v1.Result
-	(*Counter)(nil),        // 7: pantau.wire.v1.Counter
-	(*Batch)(nil),          // 8: pantau.wire.v1.Batch
-	(*Ack)(nil),            // 9: pantau.wire.v1.Ack
-	(*BatchResponse)(nil),  // 10: pantau.wire.v1.BatchResponse
-	(*EnrollRequest)(nil),  // 11: pantau.wire.v1.EnrollRequest
-	(*EnrollResponse)(nil), // 12: pantau.wire.v1.EnrollResponse
-	(*ReachTarget)(nil),    // 13: pantau.wire.v1.ReachTarget
-	(*SpeedTarget)(nil),    // 14: pantau.wire.v1.SpeedTarget
-	(*ProbeConfig)(nil),    // 15: pantau.wire.v1.ProbeConfig
+	(*Hop)(nil),            // 6: pantau.wire.v1.Hop
+	(*Result)(nil),         // 7: pantau.wire.v1.Result
+	(*Counter)(nil),        // 8: pantau.wire.v1.Counter
+	(*Batch)(nil),          // 9: pantau.wire.v1.Batch
+	(*Ack)(nil),            // 10: pantau.wire.v1.Ack
+	(*BatchResponse)(nil),  // 11: pantau.wire.v1.BatchResponse
+	(*EnrollRequest)(nil),  // 12: pantau.wire.v1.EnrollRequest
+	(*EnrollResponse)(nil), // 13: pantau.wire.v1.EnrollResponse
+	(*ReachTarget)(nil),    // 14: pantau.wire.v1.ReachTarget
+	(*SpeedTarget)(nil),    // 15: pantau.wire.v1.SpeedTarget
+	(*DNSTarget)(nil),      // 16: pantau.wire.v1.DNSTarget
+	(*PageTarget)(nil),     // 17: pantau.wire.v1.PageTarget
+	(*ProbeConfig)(nil),    // 18: pantau.wire.v1.ProbeConfig
 }
 var file_probe_wire_wirepb_wire_proto_depIdxs = []int32{
 	3,  // 0: pantau.wire.v1.Value.metric:type_name -> pantau.wire.v1.Metric
@@ -1548,22 +1873,25 @@ var file_probe_wire_wirepb_wire_proto_depIdxs = []int32{
 	1,  // 2: pantau.wire.v1.Result.outcome:type_name -> pantau.wire.v1.Outcome
 	2,  // 3: pantau.wire.v1.Result.reason:type_name -> pantau.wire.v1.Reason
 	5,  // 4: pantau.wire.v1.Result.values:type_name -> pantau.wire.v1.Value
-	0,  // 5: pantau.wire.v1.Counter.kind:type_name -> pantau.wire.v1.Kind
-	1,  // 6: pantau.wire.v1.Counter.outcome:type_name -> pantau.wire.v1.Outcome
-	2,  // 7: pantau.wire.v1.Counter.reason:type_name -> pantau.wire.v1.Reason
-	4,  // 8: pantau.wire.v1.Batch.clock_quality:type_name -> pantau.wire.v1.ClockQuality
-	6,  // 9: pantau.wire.v1.Batch.results:type_name -> pantau.wire.v1.Result
-	7,  // 10: pantau.wire.v1.Batch.counters:type_name -> pantau.wire.v1.Counter
-	9,  // 11: pantau.wire.v1.BatchResponse.ack:type_name -> pantau.wire.v1.Ack
-	15, // 12: pantau.wire.v1.BatchResponse.config:type_name -> pantau.wire.v1.ProbeConfig
-	15, // 13: pantau.wire.v1.EnrollResponse.config:type_name -> pantau.wire.v1.ProbeConfig
-	13, // 14: pantau.wire.v1.ProbeConfig.reach_targets:type_name -> pantau.wire.v1.ReachTarget
-	14, // 15: pantau.wire.v1.ProbeConfig.speed_targets:type_name -> pantau.wire.v1.SpeedTarget
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	6,  // 5: pantau.wire.v1.Result.hops:type_name -> pantau.wire.v1.Hop
+	0,  // 6: pantau.wire.v1.Counter.kind:type_name -> pantau.wire.v1.Kind
+	1,  // 7: pantau.wire.v1.Counter.outcome:type_name -> pantau.wire.v1.Outcome
+	2,  // 8: pantau.wire.v1.Counter.reason:type_name -> pantau.wire.v1.Reason
+	4,  // 9: pantau.wire.v1.Batch.clock_quality:type_name -> pantau.wire.v1.ClockQuality
+	7,  // 10: pantau.wire.v1.Batch.results:type_name -> pantau.wire.v1.Result
+	8,  // 11: pantau.wire.v1.Batch.counters:type_name -> pantau.wire.v1.Counter
+	10, // 12: pantau.wire.v1.BatchResponse.ack:type_name -> pantau.wire.v1.Ack
+	18, // 13: pantau.wire.v1.BatchResponse.config:type_name -> pantau.wire.v1.ProbeConfig
+	18, // 14: pantau.wire.v1.EnrollResponse.config:type_name -> pantau.wire.v1.ProbeConfig
+	14, // 15: pantau.wire.v1.ProbeConfig.reach_targets:type_name -> pantau.wire.v1.ReachTarget
+	15, // 16: pantau.wire.v1.ProbeConfig.speed_targets:type_name -> pantau.wire.v1.SpeedTarget
+	16, // 17: pantau.wire.v1.ProbeConfig.dns_targets:type_name -> pantau.wire.v1.DNSTarget
+	17, // 18: pantau.wire.v1.ProbeConfig.page_targets:type_name -> pantau.wire.v1.PageTarget
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_probe_wire_wirepb_wire_proto_init() }
@@ -1577,7 +1905,7 @@ func file_probe_wire_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_probe_wire_wirepb_wire_proto_rawDesc), len(file_probe_wire_wirepb_wire_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
