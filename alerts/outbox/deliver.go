@@ -38,6 +38,7 @@ type Encryption string
 // The ways.
 const (
 	StartTLS      Encryption = "starttls"      // required: no mail without it
+	Implicit      Encryption = "tls"           // from the first byte, as on port 465
 	Opportunistic Encryption = "opportunistic" // if the server offers it; its certificate must be trusted then
 	Plain         Encryption = "none"          // for a server on this machine
 )
@@ -45,7 +46,7 @@ const (
 // SMTP is the server that takes the mails.
 type SMTP struct {
 	Host       string
-	Port       int        // 587 if 0
+	Port       int        // 587 if 0, 465 with Implicit
 	Encryption Encryption // StartTLS if empty
 	User       string     // no authentication if empty
 	Password   Secret
@@ -55,20 +56,23 @@ type SMTP struct {
 }
 
 func (s *SMTP) check() error {
-	if s.Port == 0 {
-		s.Port = 587
-	}
 	if s.Encryption == "" {
 		s.Encryption = StartTLS
+	}
+	if s.Port == 0 {
+		s.Port = 587
+		if s.Encryption == Implicit {
+			s.Port = 465
+		}
 	}
 	switch {
 	case s.Host == "" || hidden(s.Host):
 		return fmt.Errorf("outbox: SMTP host %q: name the server that takes mails", s.Host)
 	case s.Port < 1 || s.Port > 65535:
 		return fmt.Errorf("outbox: SMTP port %d is out of range", s.Port)
-	case s.Encryption != StartTLS && s.Encryption != Opportunistic && s.Encryption != Plain:
-		return fmt.Errorf("outbox: SMTP encryption %q: it is starttls, opportunistic or none", s.Encryption)
-	case s.User != "" && s.Encryption != StartTLS && !loopback(s.Host):
+	case !slices.Contains([]Encryption{StartTLS, Implicit, Opportunistic, Plain}, s.Encryption):
+		return fmt.Errorf("outbox: SMTP encryption %q: it is starttls, tls, opportunistic or none", s.Encryption)
+	case s.User != "" && s.Encryption != StartTLS && s.Encryption != Implicit && !loopback(s.Host):
 		return fmt.Errorf("outbox: SMTP user %q with encryption %q would send the password in the clear: use starttls", s.User, s.Encryption)
 	}
 	return nil
@@ -80,22 +84,33 @@ func loopback(host string) bool {
 }
 
 func (s SMTP) client(conn func(net.Conn)) (*gomail.Client, error) {
-	policy := map[Encryption]gomail.TLSPolicy{StartTLS: gomail.TLSMandatory, Opportunistic: gomail.TLSOpportunistic, Plain: gomail.NoTLS}[s.Encryption]
+	policy := map[Encryption]gomail.TLSPolicy{StartTLS: gomail.TLSMandatory, Opportunistic: gomail.TLSOpportunistic, Plain: gomail.NoTLS, Implicit: gomail.NoTLS}[s.Encryption]
+	secure := &tls.Config{ServerName: s.Host, RootCAs: s.CA, MinVersion: tls.VersionTLS12}
 	opts := []gomail.Option{gomail.WithPort(s.Port), gomail.WithTLSPolicy(policy), gomail.WithTimeout(s.Timeout),
-		gomail.WithTLSConfig(&tls.Config{ServerName: s.Host, RootCAs: s.CA, MinVersion: tls.VersionTLS12}),
+		gomail.WithTLSConfig(secure),
 		gomail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, network, address)
-			if err == nil {
-				conn(c)
+			if err != nil {
+				return nil, err
 			}
-			return c, err
+			conn(c)
+			if s.Encryption != Implicit {
+				return c, nil
+			}
+			t := tls.Client(c, secure)
+			return t, t.HandshakeContext(ctx)
 		})}
 	if s.HELO != "" {
 		opts = append(opts, gomail.WithHELO(s.HELO))
 	}
+	way := gomail.SMTPAuthAutoDiscover
+	if s.Encryption == Implicit {
+		opts = append(opts, gomail.WithSSL())
+		way = gomail.SMTPAuthPlain // discovery takes a connection of our own for a bare one
+	}
 	if s.User != "" {
-		opts = append(opts, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(s.User), gomail.WithPassword(string(s.Password)))
+		opts = append(opts, gomail.WithSMTPAuth(way), gomail.WithUsername(s.User), gomail.WithPassword(string(s.Password)))
 	}
 	return gomail.NewClient(s.Host, opts...)
 }
@@ -115,38 +130,41 @@ func (o *Outbox) Run(ctx context.Context) error {
 	var forgotten time.Time
 	for ctx.Err() == nil {
 		now := o.opt.Clock.Now()
-		if now.Sub(forgotten) >= time.Hour {
+		if now.Sub(forgotten) >= time.Hour || now.Before(forgotten) {
 			if err := o.forget(now); err != nil {
 				o.opt.Logger.Error("outbox: forgetting old mails failed", "error", err)
 			}
 			forgotten = now
 		}
-		if err := o.bury(now); err != nil {
-			return err
-		}
-		due, next := o.due(now)
-		if len(due) > 0 && !now.Before(server.next) {
-			reached, err := o.session(ctx, due)
-			switch {
-			case err != nil:
-				return err
-			case ctx.Err() != nil:
-				return nil
-			case reached:
-				server.failures, server.next = 0, time.Time{}
-			default:
-				server.failures++
-				server.next = o.opt.Clock.Now().Add(o.backoff(server.failures))
-			}
-			continue
-		}
-		if len(due) > 0 {
-			next = server.next
-		}
 		wait := time.Hour
-		if !next.IsZero() {
-			wait = min(wait, max(next.Sub(now), time.Millisecond))
+		if err := o.flush(); err != nil {
+			// Nothing is sent that could not be noted: a crash would repeat it all.
+			wait = o.opt.MinRetry
+		} else {
+			o.bury(now)
+			due, next := o.due(now)
+			server.next = o.near(now, server.next)
+			if len(due) > 0 && !now.Before(server.next) {
+				reached := o.session(ctx, due)
+				switch {
+				case ctx.Err() != nil:
+					return nil
+				case reached:
+					server.failures, server.next = 0, time.Time{}
+				default:
+					server.failures++
+					server.next = o.opt.Clock.Now().Add(o.backoff(server.failures))
+				}
+				continue
+			}
+			if len(due) > 0 {
+				next = server.next
+			}
+			if !next.IsZero() {
+				wait = min(wait, max(next.Sub(now), time.Millisecond))
+			}
 		}
+		fires, stop := o.opt.Clock.Timer(wait)
 		select {
 		case <-ctx.Done():
 		case <-o.wake:
@@ -155,10 +173,27 @@ func (o *Outbox) Run(ctx context.Context) error {
 			if soon := o.opt.Clock.Now().Add(o.opt.MinRetry); server.next.After(soon) {
 				server.next = soon
 			}
-		case <-o.opt.Clock.After(wait):
+		case <-fires:
 		}
+		stop()
 	}
 	return nil
+}
+
+// flush writes what is unsaved.
+func (o *Outbox) flush() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.save()
+}
+
+// near is an instant to wait for, or now if no back-off could have set it: a
+// clock that was ahead and has been put right must not hold mails for years.
+func (o *Outbox) near(now, next time.Time) time.Time {
+	if next.After(now.Add(o.opt.MaxRetry)) {
+		return now
+	}
+	return next
 }
 
 // backoff is the time to wait after so many failures: doubling, within bounds.
@@ -188,11 +223,11 @@ func (o *Outbox) due(now time.Time) (list []*record, next time.Time) {
 		} else {
 			lanes[lane] = true
 		}
-		switch {
-		case !r.Next.After(now):
+		switch at := o.near(now, r.Next); {
+		case !at.After(now):
 			list = append(list, r)
-		case next.IsZero() || r.Next.Before(next):
-			next = r.Next
+		case next.IsZero() || at.Before(next):
+			next = at
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *record) int { return cmp.Compare(a.Attempts, b.Attempts) })
@@ -200,7 +235,7 @@ func (o *Outbox) due(now time.Time) (list []*record, next time.Time) {
 }
 
 // bury gives up what has waited too long.
-func (o *Outbox) bury(now time.Time) error {
+func (o *Outbox) bury(now time.Time) {
 	o.mu.Lock()
 	var old []record
 	for _, r := range o.waiting {
@@ -211,22 +246,20 @@ func (o *Outbox) bury(now time.Time) error {
 	o.mu.Unlock()
 	for _, r := range old {
 		r.State, r.Changed = Dead, now.UTC()
-		if err := o.settle(r); err != nil {
-			return err
-		}
+		o.settle(r)
 		o.metrics.dead.Inc()
 		o.opt.Logger.Error("mail not delivered: given up", "event", r.Event, "recipient", r.Recipient, "attempts", r.Attempts, "reason", string(r.Reason), "detail", r.Detail)
 	}
-	return nil
 }
 
 // session sends mails over one connection. It says whether the server is there
-// and willing; an error is one of our own disk.
-func (o *Outbox) session(ctx context.Context, list []*record) (reached bool, err error) {
+// and willing.
+func (o *Outbox) session(ctx context.Context, list []*record) (reached bool) {
 	var line connection
 	client, err := o.opt.SMTP.client(line.set)
 	if err != nil {
-		return false, o.unreached(list, failure{ReasonInternal, false, err})
+		o.unreached(list, failure{ReasonInternal, false, err})
+		return false
 	}
 	// A mail under way is let finish: repeating it would be worse than waiting.
 	dial, cancel := context.WithTimeout(ctx, o.opt.SMTP.Timeout)
@@ -234,41 +267,36 @@ func (o *Outbox) session(ctx context.Context, list []*record) (reached bool, err
 	link, err := client.DialToSMTPClientWithContext(dial)
 	if err != nil {
 		line.close()
-		if ctx.Err() != nil {
-			return false, nil
+		if ctx.Err() == nil {
+			o.unreached(list, dialFailure(err))
 		}
-		return false, o.unreached(list, dialFailure(err))
+		return false
 	}
 	stop := context.AfterFunc(ctx, line.hurry)
 	defer stop()
 	defer line.close()
 	for i, r := range list {
-		if ctx.Err() != nil {
-			return true, nil
+		if ctx.Err() != nil || o.flush() != nil {
+			break
 		}
 		f := o.send(client, link, r)
-		if f.err == nil {
-			if err := o.done(*r, Sent, f); err != nil {
-				return true, err
-			}
+		switch {
+		case f.err == nil:
+			o.done(*r, Sent, f)
 			continue
-		}
-		if f.final {
-			err = o.done(*r, Refused, f)
-		} else {
-			err = o.later(*r, f)
-		}
-		if err != nil {
-			return true, err
+		case f.final:
+			o.done(*r, Refused, f)
+		default:
+			o.later(*r, f)
 		}
 		if !f.final && f.ours() || f.lost() || link.Reset() != nil {
 			// The connection is lost, or the server wants none of our mails: the rest
 			// has not been tried. A server that took or judged a mail is there.
-			return i > 0 || f.final, nil
+			return i > 0 || f.final
 		}
 	}
 	_ = client.CloseWithSMTPClient(link) // QUIT is a courtesy: what was taken is taken
-	return true, nil
+	return true
 }
 
 // connection is the socket below a session, to be cut from outside.
@@ -401,46 +429,40 @@ func (o *Outbox) detail(f failure) string {
 }
 
 // done ends a mail.
-func (o *Outbox) done(r record, state State, f failure) error {
+func (o *Outbox) done(r record, state State, f failure) {
 	r.State, r.Reason, r.Detail, r.Changed = state, f.reason, o.detail(f), o.opt.Clock.Now().UTC()
 	r.Attempts++
-	if err := o.settle(r); err != nil {
-		return err
-	}
+	o.settle(r)
 	if state == Sent {
 		o.metrics.sent.Inc()
 		o.opt.Logger.Info("mail sent", "event", r.Event, "recipient", r.Recipient, "message_id", r.MessageID, "attempts", r.Attempts)
-		return nil
+		return
 	}
 	o.metrics.refused.WithLabelValues(string(f.reason)).Inc()
 	o.opt.Logger.Error("mail refused", "event", r.Event, "recipient", r.Recipient, "reason", string(f.reason), "detail", r.Detail)
-	return nil
 }
 
 // later puts a mail off.
-func (o *Outbox) later(r record, f failure) error {
+func (o *Outbox) later(r record, f failure) {
 	now := o.opt.Clock.Now().UTC()
 	r.Attempts++
 	r.Reason, r.Detail, r.Changed, r.Next = f.reason, o.detail(f), now, now.Add(o.backoff(r.Attempts))
 	o.metrics.delayed.WithLabelValues(string(f.reason)).Inc()
 	o.opt.Logger.Warn("mail put off", "event", r.Event, "recipient", r.Recipient, "reason", string(f.reason), "detail", r.Detail, "next", r.Next)
-	return o.settle(r)
+	o.settle(r)
 }
 
 // unreached notes that the server was not there. The mails stay due: they go out
 // as soon as it is.
-func (o *Outbox) unreached(list []*record, f failure) error {
+func (o *Outbox) unreached(list []*record, f failure) {
 	o.metrics.delayed.WithLabelValues(string(f.reason)).Inc()
 	o.opt.Logger.Warn("mail server not usable", "reason", string(f.reason), "detail", o.detail(f), "waiting", len(list))
 	for _, old := range list {
 		if r := *old; r.Reason != f.reason {
 			r.Reason, r.Detail, r.Changed = f.reason, o.detail(f), o.opt.Clock.Now().UTC()
-			if err := o.settle(r); err != nil {
-				return err
-			}
+			o.settle(r)
 		}
 	}
-	return nil
 }
 
 // compose makes the mail. All of it follows from the record and the body: a
@@ -458,12 +480,12 @@ func (o *Outbox) compose(r *record, body Message) (*gomail.Msg, error) {
 	m.SetDateWithValue(r.Accepted)
 	m.SetMessageIDWithValue(r.MessageID)
 	if n := len(r.Earlier); n > 0 {
-		m.SetHeaderPreformatted("In-Reply-To", "<"+r.Earlier[n-1]+">")
-		m.SetHeaderPreformatted("References", "<"+strings.Join(r.Earlier, ">\r\n <")+">")
+		m.SetGenHeader("In-Reply-To", "<"+r.Earlier[n-1]+">")
+		m.SetGenHeader("References", "<"+strings.Join(r.Earlier, "> <")+">")
 	}
-	m.SetHeaderPreformatted("List-Id", "<"+o.opt.ListID+"."+o.domain+">")
-	m.SetHeaderPreformatted("Auto-Submitted", "auto-generated") // RFC 3834: nobody's holiday answers it
-	m.SetHeaderPreformatted("X-Auto-Response-Suppress", "All")  // the same, for Exchange
+	m.SetGenHeader("List-Id", "<"+o.opt.ListID+"."+o.domain+">")
+	m.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: nobody's holiday answers it
+	m.SetGenHeader("X-Auto-Response-Suppress", "All")  // the same, for Exchange
 	m.SetBodyString(gomail.TypeTextPlain, body.Text)
 	if body.HTML != "" {
 		m.AddAlternativeString(gomail.TypeTextHTML, body.HTML)

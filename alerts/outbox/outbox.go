@@ -1,5 +1,5 @@
 // Package outbox sends mail that must arrive: what Enqueue has accepted is on
-// disk, and is tried until the server takes it, refuses it for good, or days have
+// disk, and is tried until the server takes it, refuses it for good, or a day has
 // passed.
 //
 // It guarantees that a mail accepted is never lost to a crash; that one event is
@@ -7,7 +7,9 @@
 // of delivery has the same Message-ID and the same content; that mails of one
 // thread reach a recipient in the order in which they were accepted, with
 // References, so that they stay one thread; and that a refusal of one recipient
-// touches no other, for each mail is an SMTP transaction of its own.
+// touches no other, for each mail is an SMTP transaction of its own. A disk that
+// cannot be written stops nothing but repeats nothing either: what was sent is
+// known in memory until it can be noted.
 //
 // It refuses addresses, keys and sizes that no mail may have, and more waiting
 // mails than Options.MaxWaiting. It decides neither what is said nor to whom. One
@@ -36,6 +38,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // State is what has become of a mail.
@@ -115,13 +118,18 @@ type Status struct {
 // Clock is the time that back-off and age follow.
 type Clock interface {
 	Now() time.Time
-	After(d time.Duration) <-chan time.Time
+	// Timer fires once after d, unless it is stopped before.
+	Timer(d time.Duration) (fires <-chan time.Time, stop func() bool)
 }
 
 type systemClock struct{}
 
-func (systemClock) Now() time.Time                         { return time.Now() }
-func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+func (systemClock) Now() time.Time { return time.Now() }
+
+func (systemClock) Timer(d time.Duration) (<-chan time.Time, func() bool) {
+	t := time.NewTimer(d)
+	return t.C, t.Stop
+}
 
 // Options of an Outbox.
 type Options struct {
@@ -132,10 +140,10 @@ type Options struct {
 
 	MinRetry   time.Duration // 1 minute if 0
 	MaxRetry   time.Duration // 1 hour if 0
-	GiveUp     time.Duration // age at which a mail is dead; 72 hours if 0
+	GiveUp     time.Duration // age at which a mail is dead; 24 hours if 0: news of yesterday is no news
 	MaxWaiting int           // 10,000 if 0
 	// Keep is how long what is done is remembered, to list it and to know a double;
-	// 90 days if 0. KeepMost bounds its number; 100,000 if 0.
+	// 90 days if 0. KeepMost bounds its number; 20,000 if 0.
 	Keep     time.Duration
 	KeepMost int
 
@@ -197,6 +205,7 @@ type Outbox struct {
 
 	mu      sync.Mutex
 	waiting map[key]*record // what is in the file and waits; a record is never changed, only replaced
+	unsaved map[key]*record // what has become of mails, where the disk did not take it yet
 }
 
 // Open opens or creates the file.
@@ -208,14 +217,14 @@ func Open(opt Options) (*Outbox, error) {
 	}
 	set(&opt.MinRetry, time.Minute)
 	set(&opt.MaxRetry, time.Hour)
-	set(&opt.GiveUp, 72*time.Hour)
+	set(&opt.GiveUp, 24*time.Hour)
 	set(&opt.Keep, 90*24*time.Hour)
 	set(&opt.SMTP.Timeout, 30*time.Second)
 	if opt.MaxWaiting <= 0 {
 		opt.MaxWaiting = 10_000
 	}
 	if opt.KeepMost <= 0 {
-		opt.KeepMost = 100_000
+		opt.KeepMost = 20_000
 	}
 	if opt.ListID == "" {
 		opt.ListID = "pantau-desa"
@@ -236,7 +245,7 @@ func Open(opt Options) (*Outbox, error) {
 	if err := opt.SMTP.check(); err != nil {
 		return nil, err
 	}
-	o := &Outbox{opt: opt, from: from, domain: from.Address[strings.LastIndexByte(from.Address, '@')+1:], wake: make(chan struct{}, 1), waiting: make(map[key]*record)}
+	o := &Outbox{opt: opt, from: from, domain: from.Address[strings.LastIndexByte(from.Address, '@')+1:], wake: make(chan struct{}, 1), waiting: make(map[key]*record), unsaved: make(map[key]*record)}
 	if o.db, err = openFile(opt.File); err != nil {
 		return nil, err
 	}
@@ -252,7 +261,7 @@ func Open(opt Options) (*Outbox, error) {
 func openFile(file string) (*bolt.DB, error) {
 	_, statErr := os.Stat(file)
 	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: time.Second})
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: %s", ErrBusy, file)
 	}
 	if err != nil {
@@ -365,6 +374,12 @@ func subjectLine(s string) string {
 	return line
 }
 
+// canonical is the one form of an address: domains know no case.
+func canonical(address string) string {
+	at := max(strings.LastIndexByte(address, '@'), 0)
+	return address[:at] + strings.ToLower(address[at:])
+}
+
 // Enqueue accepts a mail: when it returns without an error, the mail is on disk.
 // It says false for a double of what was accepted before, whatever became of that.
 func (o *Outbox) Enqueue(ctx context.Context, m Mail) (accepted bool, err error) {
@@ -374,8 +389,7 @@ func (o *Outbox) Enqueue(ctx context.Context, m Mail) (accepted bool, err error)
 	if err := m.check(); err != nil {
 		return false, err
 	}
-	at := strings.LastIndexByte(m.Recipient, '@')
-	m.Recipient = m.Recipient[:at] + strings.ToLower(m.Recipient[at:])
+	m.Recipient = canonical(m.Recipient)
 	m.Message.Subject = subjectLine(m.Message.Subject)
 	body, err := pack(m.Message)
 	if err != nil {
@@ -436,9 +450,10 @@ func follow(tx *bolt.Tx, r *record) ([]string, error) {
 	}
 	b := tx.Bucket(threads())
 	lane := sha256.Sum256([]byte(r.lane()))
-	t := thread{}
+	t := thread{First: r.Accepted}
 	if v := b.Get(lane[:]); v != nil {
-		if err := json.Unmarshal(v, &t); err != nil {
+		var err error
+		if t, err = decodeThread(v); err != nil {
 			return nil, err
 		}
 	}
@@ -456,9 +471,12 @@ func follow(tx *bolt.Tx, r *record) ([]string, error) {
 
 // thread is what was accepted for one recipient about one thing.
 type thread struct {
-	IDs  []string  `json:"ids"`
-	Last time.Time `json:"last"`
+	IDs   []string  `json:"ids"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
 }
+
+func decodeThread(v []byte) (t thread, err error) { return t, json.Unmarshal(v, &t) }
 
 func pack(m Message) ([]byte, error) {
 	var b bytes.Buffer
@@ -491,29 +509,66 @@ func (o *Outbox) body(k key) (m Message, err error) {
 	return m, err
 }
 
-// settle writes what has become of a mail and, when it waits no more, drops its
-// body.
-func (o *Outbox) settle(r record) error {
+// settle notes what has become of a mail and, when it waits no more, drops its
+// body. If the disk does not take that, it is true all the same, and is written
+// later.
+func (o *Outbox) settle(r record) {
 	k := r.key()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	err := o.db.Update(func(tx *bolt.Tx) error {
-		if r.State != Waiting {
-			if err := tx.Bucket(bodies()).Delete(k[:]); err != nil {
-				return err
-			}
-		}
-		return put(tx, &r)
-	})
-	if err != nil {
-		return fmt.Errorf("outbox: record %s for %s as %s: %w", r.Event, r.Recipient, r.State, err)
-	}
 	if r.State == Waiting {
 		o.waiting[k] = &r
 	} else {
 		delete(o.waiting, k)
 	}
-	return nil
+	o.unsaved[k] = &r
+	if err := o.save(); err != nil {
+		o.opt.Logger.Error("what became of a mail cannot be noted: it will be tried again", "event", r.Event, "recipient", r.Recipient, "state", string(r.State), "error", err)
+	}
+}
+
+// save writes what is unsaved. o.mu is held.
+func (o *Outbox) save() error {
+	if len(o.unsaved) == 0 {
+		return nil
+	}
+	err := o.db.Update(func(tx *bolt.Tx) error {
+		for k, r := range o.unsaved {
+			if r.State != Waiting {
+				if err := tx.Bucket(bodies()).Delete(k[:]); err != nil {
+					return err
+				}
+			}
+			if err := put(tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		clear(o.unsaved)
+	}
+	return err
+}
+
+// Thread says what was accepted for a recipient about a thread: whether anything
+// was, and when the first.
+func (o *Outbox) Thread(thread, recipient string) (first time.Time, any bool, err error) {
+	r := record{Thread: thread, Recipient: canonical(recipient)}
+	lane := sha256.Sum256([]byte(r.lane()))
+	err = o.db.View(func(tx *bolt.Tx) error {
+		v := tx.Bucket(threads()).Get(lane[:])
+		if v == nil {
+			return nil
+		}
+		t, err := decodeThread(v)
+		first, any = t.First, err == nil
+		return err
+	})
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("outbox: thread %s to %s: %w", thread, recipient, err)
+	}
+	return first, any, nil
 }
 
 // List gives the latest mails, newest first, at most n.
@@ -584,8 +639,8 @@ func (o *Outbox) forget(now time.Time) error {
 		t := tx.Bucket(threads())
 		var old [][]byte
 		err = t.ForEach(func(k, v []byte) error {
-			var x thread
-			if err := json.Unmarshal(v, &x); err != nil {
+			x, err := decodeThread(v)
+			if err != nil {
 				return err
 			}
 			if now.Sub(x.Last) > o.opt.Keep {

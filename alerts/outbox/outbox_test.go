@@ -35,11 +35,12 @@ import (
 type fakeClock struct {
 	mu     sync.Mutex
 	now    time.Time
-	timers map[time.Time][]chan time.Time
+	timers map[chan time.Time]time.Time
+	set    int
 }
 
 func newClock() *fakeClock {
-	return &fakeClock{now: time.Date(2025, 7, 21, 7, 6, 0, 0, time.UTC), timers: make(map[time.Time][]chan time.Time)}
+	return &fakeClock{now: time.Date(2025, 7, 21, 7, 6, 0, 0, time.UTC), timers: make(map[chan time.Time]time.Time)}
 }
 
 func (c *fakeClock) Now() time.Time {
@@ -48,34 +49,45 @@ func (c *fakeClock) Now() time.Time {
 	return c.now
 }
 
-func (c *fakeClock) After(d time.Duration) <-chan time.Time {
+func (c *fakeClock) Timer(d time.Duration) (<-chan time.Time, func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ch := make(chan time.Time, 1)
-	at := c.now.Add(d)
-	c.timers[at] = append(c.timers[at], ch)
-	return ch
+	c.timers[ch] = c.now.Add(d)
+	c.set++
+	return ch, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, there := c.timers[ch]
+		delete(c.timers, ch)
+		return there
+	}
 }
 
 func (c *fakeClock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
-	for at, list := range c.timers {
+	for ch, at := range c.timers {
 		if !at.After(c.now) {
-			for _, ch := range list {
-				ch <- c.now
-			}
-			delete(c.timers, at)
+			ch <- c.now
+			delete(c.timers, ch)
 		}
 	}
 }
 
-// sleeping says that somebody waits for the clock.
+// sleeping says that somebody waits for the clock, now.
 func (c *fakeClock) sleeping() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.timers) > 0
+}
+
+// sleeps is how often somebody began to wait.
+func (c *fakeClock) sleeps() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.set
 }
 
 // until polls: what it waits for happens in another goroutine or process.
@@ -242,6 +254,7 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 		{"no STARTTLS offered", smtptest.Options{}, func(s *SMTP, _ *smtptest.Server) { s.Encryption = StartTLS }, ReasonTLS},
 		{"unknown authority", smtptest.Options{TLS: true}, func(s *SMTP, _ *smtptest.Server) { s.Encryption = StartTLS }, ReasonTLS},
 		{"unknown authority, opportunistic", smtptest.Options{TLS: true}, func(s *SMTP, _ *smtptest.Server) { s.Encryption = Opportunistic }, ReasonTLS},
+		{"unknown authority, from the first byte", smtptest.Options{Implicit: true}, func(s *SMTP, _ *smtptest.Server) { s.Encryption = Implicit }, ReasonTLS},
 		{"wrong password", smtptest.Options{RequireTLS: true, User: "u", Password: "right"}, func(s *SMTP, x *smtptest.Server) {
 			s.Encryption, s.CA, s.User, s.Password = StartTLS, x.CA(), "u", "wrong-password"
 		}, ReasonAuth},
@@ -267,6 +280,16 @@ func TestServerThatCannotBeUsed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTLSFromTheFirstByte(t *testing.T) {
+	s := server(t, smtptest.Options{Implicit: true, User: "pantau", Password: "rahasia-sekali"})
+	opt := optionsFor(t, s)
+	opt.SMTP.Encryption, opt.SMTP.CA, opt.SMTP.User, opt.SMTP.Password = Implicit, s.CA(), "pantau", "rahasia-sekali"
+	o := open(t, opt)
+	run(t, o)
+	enqueue(t, o, note("G-1/opened", "a@example.org"), true)
+	arrive(t, s, 1)
 }
 
 func TestOpportunisticWithoutTLS(t *testing.T) {
@@ -441,13 +464,20 @@ func TestDownForAnHour(t *testing.T) {
 	opt.Clock, opt.Registerer = clock, reg
 	o := open(t, opt)
 	run(t, o)
+	tried := func() float64 { return testutil.ToFloat64(o.metrics.delayed.WithLabelValues("network")) }
 	for _, e := range []string{"opened", "widened", "recovered"} {
-		enqueue(t, o, note("G-1/"+e, "a@example.org"), true)
 		until(t, "Run to wait", clock.sleeping)
-		clock.advance(20 * time.Minute)
+		sleeps, before := clock.sleeps(), tried()
+		enqueue(t, o, note("G-1/"+e, "a@example.org"), true)
+		until(t, "Run to hear of it", func() bool { return clock.sleeps() > sleeps })
+		for range 20 {
+			until(t, "Run to wait", clock.sleeping)
+			clock.advance(time.Minute)
+		}
+		until(t, "an attempt", func() bool { return tried() > before })
 	}
 	until(t, "Run to wait", clock.sleeping)
-	if got := testutil.ToFloat64(o.metrics.delayed.WithLabelValues("network")); got < 3 || got > 12 {
+	if got := tried(); got < 3 || got > 15 {
 		t.Errorf("%v connections tried in an hour", got)
 	}
 	want := "# HELP pantau_mail_oldest_waiting_seconds Age of the oldest mail that waits; 0 if none does.\n# TYPE pantau_mail_oldest_waiting_seconds gauge\npantau_mail_oldest_waiting_seconds 3600\n"
@@ -494,7 +524,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// After three days a mail is dead, and seen to be.
+// After a day a mail is dead, and seen to be.
 func TestGivenUp(t *testing.T) {
 	s := server(t, smtptest.Options{})
 	s.Down()
@@ -506,10 +536,10 @@ func TestGivenUp(t *testing.T) {
 	enqueue(t, o, note("G-1/opened", "a@example.org"), true)
 	until(t, "the first attempt", func() bool { return status(t, o, "G-1/opened", "a@example.org").Reason == ReasonNetwork })
 	until(t, "Run to wait", clock.sleeping)
-	clock.advance(71 * time.Hour)
+	clock.advance(23 * time.Hour)
 	until(t, "Run to wait", clock.sleeping)
 	if got := status(t, o, "G-1/opened", "a@example.org"); got.State != Waiting {
-		t.Fatalf("after 71 hours: %+v", got)
+		t.Fatalf("after 23 hours: %+v", got)
 	}
 	clock.advance(time.Hour)
 	if got := becomes(t, o, "G-1/opened", "a@example.org", Dead); got.Reason != ReasonNetwork || !got.Next.IsZero() {
@@ -599,6 +629,85 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// A thread knows whom it told, and when first, whatever became of the mail.
+func TestThread(t *testing.T) {
+	s := server(t, smtptest.Options{})
+	opt := optionsFor(t, s)
+	clock := newClock()
+	opt.Clock = clock
+	o := open(t, opt)
+	began := clock.Now()
+	enqueue(t, o, note("G-1/opened", "a@example.org"), true)
+	clock.advance(time.Hour)
+	enqueue(t, o, note("G-1/widened", "a@Example.org"), true)
+	for _, c := range []struct {
+		thread, to string
+		want       bool
+	}{{"G-1", "a@example.org", true}, {"G-1", "a@EXAMPLE.org", true}, {"G-1", "b@example.org", false}, {"G-2", "a@example.org", false}} {
+		first, told, err := o.Thread(c.thread, c.to)
+		if err != nil || told != c.want || told && !first.Equal(began) {
+			t.Errorf("Thread(%s, %s) = %v, %v, %v", c.thread, c.to, first, told, err)
+		}
+	}
+}
+
+// The disk fails at the instant of delivery: nothing is sent again, and what was
+// sent is noted once the disk is back.
+func TestDiskFails(t *testing.T) {
+	s := server(t, smtptest.Options{})
+	opt := optionsFor(t, s)
+	o := open(t, opt)
+	for _, to := range []string{"a@example.org", "b@example.org"} {
+		enqueue(t, o, note("G-1/opened", to), true)
+	}
+	s.Behave(func(_, to string) smtptest.Fault {
+		if to != "" {
+			_ = o.db.Close()
+		}
+		return smtptest.None
+	})
+	due, _ := o.due(time.Now())
+	if !o.session(t.Context(), due) || len(s.Mails()) != 1 {
+		t.Fatalf("%d mails", len(s.Mails()))
+	}
+	if o.flush() == nil {
+		t.Fatal("a closed file was written")
+	}
+	if due, _ = o.due(time.Now()); len(due) != 1 || due[0].Recipient != "b@example.org" {
+		t.Errorf("due after the failure: %+v", due)
+	}
+	var err error
+	if o.db, err = openFile(opt.File); err != nil {
+		t.Fatal(err)
+	}
+	s.Behave(nil)
+	run(t, o)
+	becomes(t, o, "G-1/opened", "a@example.org", Sent)
+	becomes(t, o, "G-1/opened", "b@example.org", Sent)
+	if n := len(s.Mails()); n != 2 {
+		t.Errorf("%d mails", n)
+	}
+}
+
+// A clock that was years ahead, and then put right, holds no mail back.
+func TestClockPutRight(t *testing.T) {
+	s := server(t, smtptest.Options{})
+	s.Behave(func(string, string) smtptest.Fault { return smtptest.DeferRecipient })
+	opt := optionsFor(t, s)
+	clock := newClock()
+	clock.advance(10 * 365 * 24 * time.Hour)
+	opt.Clock = clock
+	o := open(t, opt)
+	run(t, o)
+	enqueue(t, o, note("G-1/opened", "a@example.org"), true)
+	until(t, "an attempt", func() bool { return status(t, o, "G-1/opened", "a@example.org").Attempts == 1 })
+	until(t, "Run to wait", clock.sleeping)
+	s.Behave(nil)
+	clock.advance(-10 * 365 * 24 * time.Hour)
+	enqueue(t, o, note("G-2/opened", "a@example.org"), true) // wakes it
+	arrive(t, s, 2)
+}
+
 // What is no address, no key, or too much is refused; what is a trick in a
 // subject becomes text.
 func TestHeaderInjection(t *testing.T) {
@@ -668,7 +777,7 @@ func TestSettings(t *testing.T) {
 		{"sender with a header", Options{SMTP: good, From: "A <a@b>\r\nBcc: c@d"}, "no mail address"},
 		{"no host", Options{From: "a@b"}, "name the server"},
 		{"odd port", Options{From: "a@b", SMTP: SMTP{Host: "h", Port: 70000}}, "out of range"},
-		{"odd encryption", Options{From: "a@b", SMTP: SMTP{Host: "h", Encryption: "ssl"}}, "starttls, opportunistic or none"},
+		{"odd encryption", Options{From: "a@b", SMTP: SMTP{Host: "h", Encryption: "ssl"}}, "starttls, tls, opportunistic or none"},
 		{"password in the clear", Options{From: "a@b", SMTP: SMTP{Host: "mail.example.org", Encryption: Opportunistic, User: "u"}}, "in the clear"},
 		{"odd list", Options{From: "a@b", SMTP: good, ListID: "x>\r\nBcc: y"}, "list id"},
 		{"no folder", Options{From: "a@b", SMTP: good, File: filepath.Join(dir, "no", "mail.db")}, "no such file"},
@@ -764,7 +873,7 @@ func TestKilledAtAnyInstant(t *testing.T) {
 			if old, again := seen[event]; again {
 				doubles++
 				if !bytes.Equal(old.Data, m.Data) {
-					return 0, fmt.Errorf("%s came twice, and differs", event)
+					return 0, fmt.Errorf("%s came twice, and differs:\n%s\n%s", event, old.Data, m.Data)
 				}
 			}
 			seen[event] = m

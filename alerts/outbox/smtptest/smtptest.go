@@ -35,6 +35,7 @@ import (
 type Options struct {
 	Addr       string // 127.0.0.1:0 if empty
 	Dir        string // mails are kept there too, as NNNN.eml; nowhere if empty
+	Implicit   bool   // speaks TLS from the first byte, as port 465 does
 	TLS        bool   // offers STARTTLS, with a certificate of its own authority for 127.0.0.1 and localhost
 	RequireTLS bool   // takes no mail and no password without it
 	User       string // required if not empty
@@ -72,6 +73,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	server   *smtp.Server
+	listener net.Listener
 	ended    chan struct{}
 	mails    []Mail
 	sessions int
@@ -80,7 +82,7 @@ type Server struct {
 
 // Start begins to listen.
 func Start(opt Options) (*Server, error) {
-	if opt.RequireTLS {
+	if opt.RequireTLS || opt.Implicit {
 		opt.TLS = true
 	}
 	s := &Server{opt: opt, addr: opt.Addr}
@@ -117,7 +119,11 @@ func (s *Server) Up() error {
 	server.ErrorLog = quiet{}
 	ended := make(chan struct{})
 	s.mu.Lock()
-	s.addr, s.server, s.ended = l.Addr().String(), server, ended
+	s.addr = l.Addr().String()
+	if s.opt.Implicit {
+		l = tls.NewListener(l, s.tls)
+	}
+	s.server, s.listener, s.ended = server, l, ended
 	s.mu.Unlock()
 	go func() {
 		defer close(ended)
@@ -134,11 +140,12 @@ func (quiet) Println(...any)        {}
 // Down stops listening and cuts every connection.
 func (s *Server) Down() {
 	s.mu.Lock()
-	server, ended := s.server, s.ended
+	server, listener, ended := s.server, s.listener, s.ended
 	s.server = nil
 	s.mu.Unlock()
 	if server != nil {
 		_ = server.Close()
+		_ = listener.Close() // the server knows its listener only once it serves
 		<-ended
 	}
 }

@@ -66,13 +66,16 @@ var rules = []rule{
 
 // external lists libraries that only some folders may import.
 var external = map[string][]string{
-	"github.com/spf13/viper":           {"cmd", "configs/settings"},
-	"github.com/spf13/cobra":           {"cmd"},
-	"github.com/prometheus/prometheus": {"collector", "cmd/pantau"},
-	"github.com/showwin/speedtest-go":  {"probe/instrument/speed"},
-	"github.com/prometheus-community":  {"probe/instrument"},
-	"github.com/vishvananda":           {"probe/netlab", "probe/instrument", "cmd/pantau/internal/demo"},
-	"go.etcd.io/bbolt":                 {"collector"},
+	"github.com/spf13/viper":             {"cmd", "configs/settings"},
+	"github.com/spf13/cobra":             {"cmd"},
+	"github.com/prometheus/prometheus":   {"collector", "cmd/pantau", "alerts"},
+	"github.com/showwin/speedtest-go":    {"probe/instrument/speed"},
+	"github.com/prometheus-community":    {"probe/instrument"},
+	"github.com/vishvananda":             {"probe/netlab", "probe/instrument", "cmd/pantau/internal/demo"},
+	"go.etcd.io/bbolt":                   {"collector", "alerts"},
+	"github.com/wneessen/go-mail":        {"alerts/outbox"},
+	"github.com/emersion":                {"alerts/outbox/smtptest"},
+	"github.com/prometheus/alertmanager": {"alerts"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
