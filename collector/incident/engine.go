@@ -217,6 +217,34 @@ func (e *Engine) Evidence(site measure.SiteID, r Record) bool {
 	return e.course.learn(site, r)
 }
 
+// Cut is a stretch in which a site of an incident was not heard, and is again.
+type Cut struct {
+	Site     measure.SiteID
+	From, To time.Time // the last heartbeat before, the first after
+	Record   *Record   // what is known of it; nil: nothing yet
+}
+
+// Cuts returns the cuts whose records may still be learnt: of the outages that go
+// on, and of those that ended within Timers.Remember.
+func (e *Engine) Cuts() []Cut {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var out []Cut
+	for _, list := range [][]*live{e.course.open, e.course.closed} {
+		for _, l := range list {
+			if l.Kind != Outage {
+				continue
+			}
+			for _, s := range l.Sites {
+				if !s.Until.IsZero() && !s.Withdrawn {
+					out = append(out, Cut{s.Site, s.Heard, s.Until, s.Record})
+				}
+			}
+		}
+	}
+	return out
+}
+
 // Open returns the incidents that go on, the oldest first. One that opened in the
 // present Observe may be shown a moment before its event is durable.
 func (e *Engine) Open() []Incident {

@@ -19,6 +19,7 @@ const (
 	Start     Type = 3 // the collector started
 	Stall     Type = 4 // the collector's own clock shows that it did not run
 	Inventory Type = 5 // a revision of the inventory
+	Incidents Type = 6 // which incidents go on, see package incident
 )
 
 // String is the type's name, "other" for one that this version does not know.
@@ -34,6 +35,8 @@ func (t Type) String() string {
 		return "stall"
 	case Inventory:
 		return "inventory"
+	case Incidents:
+		return "incidents"
 	}
 	return "other"
 }

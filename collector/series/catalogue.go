@@ -15,6 +15,7 @@ const (
 	PlanDownload = prefix + "plan_download_bits_per_second"
 	PlanUpload   = prefix + "plan_upload_bits_per_second"
 	ResultTotal  = prefix + "result_total"
+	IncidentOpen = prefix + "incident_open"
 
 	prefix         = "pantau_"
 	latencySeconds = prefix + "latency_seconds"
@@ -73,6 +74,8 @@ func Catalogue() []Definition {
 		define("pantau_http_first_byte_seconds", gauge, seconds, "From the wish for a page until the first byte of its answer. Sparse: read with last_over_time.", target),
 		define("pantau_http_lookup_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the look-up of the host's name.", target),
 		define("pantau_http_tls_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the TLS handshake.", target),
+		define(IncidentOpen, gauge, "", "1 while the incident goes on, 0 once when it is over or its labels change; cause is the suspected one while the final one is not known.",
+			[]string{"province", "regency", "incident", "kind", "node", "cause"}),
 		define("pantau_jitter_seconds", gauge, seconds, "Jitter of round trips (RFC 3550, section 6.4.1).", target),
 		define("pantau_lan_gateway_reachable", gauge, "", "1 if the LAN gateway (the ONT or router) answered in that minute, else 0.", probe),
 		define(latencySeconds, gauge, seconds, "Round-trip time to the target in that minute: stat is min, median or p95.", target, []string{"stat"}),

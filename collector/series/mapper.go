@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/configs/inventory"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/wire"
@@ -29,6 +30,8 @@ type Mapper struct {
 	picture *picture
 	// factsAt is the minute (Unix ms) that facts were last emitted for.
 	factsAt int64
+	// incidents are those of the latest listing.
+	incidents map[incident.Line]*Series
 }
 
 // NewMapper returns a mapper that remembers nothing yet.

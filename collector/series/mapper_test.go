@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/series"
 	"github.com/pantau-desa/pantau/collector/series/seriestest"
 	"github.com/pantau-desa/pantau/collector/state"
@@ -413,6 +414,8 @@ func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
 		t.Errorf("%d samples of a result with every metric, want %d", len(got), want)
 	}
 	got, _ = m.State(got, snapshot(now), now, inv)
+	got, _ = m.Incidents(got, incident.Listing{At: now, Lines: []incident.Line{{ID: "G-3310-260301-01", Kind: incident.Outage,
+		Regency: "33.10", Node: "ODC-01", Cause: incident.CauseODPOrFeeder}}}, now)
 	made := make(map[string]bool)
 	for _, s := range got {
 		d, ok := defs[s.Series.Name()]

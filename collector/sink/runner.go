@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/journal"
 	"github.com/pantau-desa/pantau/collector/series"
 	"github.com/pantau-desa/pantau/collector/state"
@@ -248,6 +249,11 @@ func (r *Runner) take(rec journal.Record) {
 		var snap state.Snapshot
 		if err = snap.UnmarshalBinary(rec.Body); err == nil {
 			r.samples, tally = r.mapper.State(r.samples, snap, rec.ReceivedAt, r.opt.Inventory())
+		}
+	case journal.Incidents:
+		var l incident.Listing
+		if l, err = incident.ParseListing(rec.Body); err == nil {
+			r.samples, tally = r.mapper.Incidents(r.samples, l, rec.ReceivedAt)
 		}
 	}
 	m.records.WithLabelValues(name, rec.Type.String()).Inc()

@@ -20,6 +20,8 @@ type Site struct {
 	ID       measure.SiteID
 	Probes   []measure.ProbeID // placed there now
 	Coverage bool              // false: a known blankspot, nothing is installed
+	// Maintenance: announced work, during which its silence means nothing.
+	Maintenance bool
 }
 
 // Options of an Engine.
@@ -67,10 +69,10 @@ type site struct {
 }
 
 type probe struct {
-	beat   time.Time // arrival of the latest fresh one
-	upFrom time.Time // arrival of the first after a silence
-	health wire.Health
-	reach  []reachResult // the latest few, by event time
+	beat   time.Time      // arrival of the latest fresh one
+	said   wire.Heartbeat // what it said
+	upFrom time.Time      // arrival of the first after a silence
+	reach  []reachResult  // the latest few, by event time
 }
 
 type reachResult struct {
@@ -128,7 +130,7 @@ func (e *Engine) Beat(b wire.Heartbeat, arrived time.Time) {
 	if arrived.Sub(p.beat) > e.opt.DownAfter {
 		p.upFrom = arrived
 	}
-	p.beat, p.health = arrived, b.Health
+	p.beat, p.said = arrived, b
 }
 
 // Batch takes the reach results of a batch. Late ones say nothing of the present.
@@ -275,8 +277,11 @@ func (e *Engine) evaluate(now time.Time) {
 
 // judge is the state of a site now.
 func (e *Engine) judge(s *site, now time.Time) State {
-	if !s.Coverage {
+	switch {
+	case !s.Coverage:
 		return NoCoverage
+	case s.Maintenance:
+		return Maintenance
 	}
 	var talking []*probe
 	seen := !s.beat.IsZero()
@@ -305,7 +310,7 @@ func (e *Engine) judge(s *site, now time.Time) State {
 func worstOf(talking []*probe) State {
 	verdict := ProbeFault
 	for _, p := range talking {
-		if p.health.Fault() {
+		if p.said.Health.Fault() {
 			continue
 		}
 		if !p.failing() {
