@@ -30,6 +30,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantau-desa/pantau/collector/admin"
+	"github.com/pantau-desa/pantau/collector/incident"
+	"github.com/pantau-desa/pantau/collector/incident/evidence"
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/journal"
 	"github.com/pantau-desa/pantau/collector/journal/index"
@@ -39,6 +41,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/sink"
 	"github.com/pantau-desa/pantau/collector/sink/tsdb"
 	"github.com/pantau-desa/pantau/collector/state"
+	"github.com/pantau-desa/pantau/collector/uplink"
 	"github.com/pantau-desa/pantau/configs/inventory"
 	"github.com/pantau-desa/pantau/probe/wire"
 )
@@ -57,8 +60,14 @@ type Options struct {
 	// Office serves pages, PromQL and metrics. It is closed by the collector.
 	Office net.Listener
 
-	Schedule   provision.Schedule
-	DownAfter  time.Duration // silence of a site; 0: 170 s
+	Schedule  provision.Schedule
+	DownAfter time.Duration // silence of a site; 0: 170 s
+	Incidents incident.Timers
+	// Uplink is what the collector's own way to the world is tried with, HOST:PORT
+	// by TCP; empty: the measurement servers of the inventory. UplinkDial opens such
+	// a connection; nil: as any program does.
+	Uplink     []string
+	UplinkDial func(ctx context.Context, network, address string) (net.Conn, error)
 	Retention  time.Duration // of the embedded store; 0: 400 days
 	Simulation bool          // marks every page
 	Schematic  bool          // the inventory's positions are not true ones
@@ -73,24 +82,28 @@ type Collector struct {
 	reg *prometheus.Registry
 	inv atomic.Pointer[inventory.Inventory]
 
-	journal  *journal.Journal
-	index    *index.Index
-	registry *registry.Registry
-	store    *tsdb.DB
-	runner   *sink.Runner
-	states   *state.Engine
-	ingest   *ingest.Server
-	admin    *admin.Server
-	engine   *query.Querier
-	office   *http.Server
-	pulse    *pulse
-	close    []func() error // of what is open, in order of opening
+	journal   *journal.Journal
+	index     *index.Index
+	registry  *registry.Registry
+	store     *tsdb.DB
+	runner    *sink.Runner
+	states    *state.Engine
+	incidents *incident.Engine
+	evidence  *evidence.Gatherer
+	uplink    *uplink.Monitor
+	news      chan struct{} // an incident changed
+	ingest    *ingest.Server
+	admin     *admin.Server
+	engine    *query.Querier
+	office    *http.Server
+	pulse     *pulse
+	close     []func() error // of what is open, in order of opening
 }
 
 // New opens everything below the data directory and listens; nothing is answered
 // before Run. What is wrong with the inventory is reported at once.
 func New(ctx context.Context, o Options) (c *Collector, err error) {
-	c = &Collector{opt: o, log: o.Logger, reg: prometheus.NewRegistry(), pulse: newPulse()}
+	c = &Collector{opt: o, log: o.Logger, reg: prometheus.NewRegistry(), pulse: newPulse(), news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.closeAll())
@@ -105,7 +118,7 @@ func New(ctx context.Context, o Options) (c *Collector, err error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return c, err
 	}
-	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openStates, c.openStore, c.openIngest, c.openOffice} {
+	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openStates, c.openIncidents, c.openStore, c.openIngest, c.openOffice} {
 		if err := step(ctx); err != nil {
 			return c, err
 		}
@@ -281,7 +294,7 @@ func (c *Collector) openStore(context.Context) (err error) {
 func (c *Collector) openIngest(context.Context) (err error) {
 	c.ingest, err = ingest.New(ingest.Options{Addr: c.opt.IngestAddr, Listeners: c.opt.Listeners, Packets: c.opt.Packets,
 		Registry: c.registry, Journal: c.journal, Index: c.index, Configs: provision.New(c.inventory, c.opt.Schedule),
-		Batches: c.states, Beats: c.states, Logger: c.log, Registerer: c.reg})
+		Batches: hearers{c.states, c.evidence}, Beats: c.states, Logger: c.log, Registerer: c.reg})
 	if err != nil {
 		return err
 	}
@@ -300,7 +313,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.log.Info("collector runs", "ingest", c.ingest.Addr(), "office", c.OfficeAddr(),
 		"villages", len(c.inventory().Villages()), "version", c.opt.Software)
 	g, gctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.runner.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
+	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
 		g.Go(func() error { return run(gctx) })
 	}
 	err := g.Wait()

@@ -72,7 +72,10 @@ func TestExampleOfTheCollector(t *testing.T) {
 	want.Probes.Light, want.Probes.Seal, want.Probes.Transition = time.Minute, 5*time.Minute, time.Minute
 	want.Probes.Heartbeat, want.Probes.SpeedMean, want.Probes.SpeedDuration = 30*time.Second, 6*time.Hour, 10*time.Second
 	want.States.DownAfter, want.Store.Retention = 170*time.Second, 400*24*time.Hour
-	want.Ingest.Names = []string{}
+	want.Incidents.Confirm, want.Incidents.ConfirmAlone = 170*time.Second, 230*time.Second
+	want.Incidents.Recovered, want.Incidents.GroupRecovered = 3*time.Minute, 5*time.Minute
+	want.Incidents.AwaitRecords, want.Incidents.WithUplinkUnsure = 10*time.Minute, 10*time.Minute
+	want.Ingest.Names, want.Uplink.Check = []string{}, []string{}
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("the example shows other values than the defaults:\n%+v\n%+v", *got, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
 	"github.com/pantau-desa/pantau/cmd/internal/service"
 	"github.com/pantau-desa/pantau/collector"
+	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/provision"
 	"github.com/pantau-desa/pantau/configs/inventory"
@@ -43,6 +44,17 @@ type serveSettings struct {
 	States struct {
 		DownAfter time.Duration `mapstructure:"down_after"`
 	} `mapstructure:"states"`
+	Incidents struct {
+		Confirm          time.Duration `mapstructure:"confirm"`
+		ConfirmAlone     time.Duration `mapstructure:"confirm_alone"`
+		Recovered        time.Duration `mapstructure:"recovered"`
+		GroupRecovered   time.Duration `mapstructure:"group_recovered"`
+		AwaitRecords     time.Duration `mapstructure:"await_records"`
+		WithUplinkUnsure time.Duration `mapstructure:"with_uplink_unsure"`
+	} `mapstructure:"incidents"`
+	Uplink struct {
+		Check []string `mapstructure:"check"`
+	} `mapstructure:"uplink"`
 	Store struct {
 		Retention time.Duration `mapstructure:"retention"`
 	} `mapstructure:"store"`
@@ -54,6 +66,13 @@ func defaultServe() serveSettings {
 	s.Ingest.Listen = ingest.DefaultAddr
 	s.Office.Listen = "127.0.0.1:7480"
 	return s
+}
+
+// timers are those of incidents; zero ones take the engine's defaults.
+func (s *serveSettings) timers() incident.Timers {
+	i := s.Incidents
+	return incident.Timers{Confirm: i.Confirm, ConfirmAlone: i.ConfirmAlone, Good: i.Recovered, GoodGroup: i.GroupRecovered,
+		Records: i.AwaitRecords, UplinkPatience: i.WithUplinkUnsure}
 }
 
 func (s *serveSettings) schedule() provision.Schedule { return provision.Schedule(s.Probes) }
@@ -76,6 +95,22 @@ func (s *serveSettings) Check() map[string]string {
 	}
 	if d := s.States.DownAfter; d != 0 && (d < time.Minute || d > time.Hour) {
 		wrong["states.down_after"] = fmt.Sprintf("%v is not within 1m and 1h; three heartbeats must fit in", d)
+	}
+	for key, d := range map[string]time.Duration{"confirm": s.Incidents.Confirm, "confirm_alone": s.Incidents.ConfirmAlone} {
+		if d != 0 && (d < 75*time.Second || d > time.Hour) {
+			wrong["incidents."+key] = fmt.Sprintf("%v is not within 75s and 1h; a silence is suspect after 75 s", d)
+		}
+	}
+	for key, d := range map[string]time.Duration{"recovered": s.Incidents.Recovered, "group_recovered": s.Incidents.GroupRecovered,
+		"await_records": s.Incidents.AwaitRecords, "with_uplink_unsure": s.Incidents.WithUplinkUnsure} {
+		if d != 0 && (d < 10*time.Second || d > 6*time.Hour) {
+			wrong["incidents."+key] = fmt.Sprintf("%v is not within 10s and 6h", d)
+		}
+	}
+	for _, a := range s.Uplink.Check {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			wrong["uplink.check"] = fmt.Sprintf("%q is not HOST:PORT", a)
+		}
 	}
 	if d := s.Store.Retention; d != 0 && d < 3*24*time.Hour {
 		wrong["store.retention"] = fmt.Sprintf("%v is less than 3d: late results would have nowhere to go", d)
@@ -123,7 +158,7 @@ func serve(ctx context.Context, s *serveSettings) error {
 	log := cli.Logger(os.Stderr, level)
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
-		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Retention: s.Store.Retention, Schematic: s.Schematic,
+		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Retention: s.Store.Retention, Schematic: s.Schematic,
 		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {
