@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"fmt"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -58,6 +59,69 @@ func (r *record) choice(name string, options []string) string {
 	}
 	r.fail(fmt.Sprintf("%s %s is not one of %s", name, quote(r.cell(name)), strings.Join(options, ", ")),
 		fmt.Sprintf("Did you mean %q?", meant(s, options)))
+	return ""
+}
+
+// region reads the column region, which a row of this kind must have.
+func (r *record) region(want level) string {
+	if r.cell("region") == "" {
+		r.fail(`the cell "region" is empty`, fmt.Sprintf("Write the code of the %s that it is told of", want))
+		return ""
+	}
+	return r.code("region", want)
+}
+
+// atLeastOne reads a whole number from 1; 0 if the cell is empty or wrong.
+func (r *record) atLeastOne(name string) int {
+	s := r.cell(name)
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 100_000 {
+		r.fail(fmt.Sprintf("%s %s is not a whole number from 1", name, quote(s)), "Write digits only, or leave the cell empty")
+		return 0
+	}
+	return n
+}
+
+// email reads one bare mail address of plain letters; its domain in lower case.
+func (r *record) email(name string) string {
+	s := r.cell(name)
+	if s == "" {
+		return ""
+	}
+	const most = 254 // RFC 5321, 4.5.3.1.3, less the brackets
+	a, err := mail.ParseAddress(s)
+	at := strings.LastIndexByte(s, '@')
+	switch {
+	case strings.ContainsAny(s, ",;") && strings.Count(s, "@") > 1:
+		r.fail(fmt.Sprintf("%s %s holds several addresses", name, quote(s)), "Write one row for each")
+	case strings.ContainsAny(s, "<> \""):
+		r.fail(fmt.Sprintf("%s %s is not a bare mail address", name, quote(s)), "Write the address alone, such as kominfo@klaten.example.id")
+	case err != nil || a.Address != s || len(s) > most || !ascii(s) || at < 0 || !strings.Contains(s[at:], ".") || !validHost(s[at+1:]):
+		r.fail(fmt.Sprintf("%s %s is not a mail address", name, quote(s)), "Write it as kominfo@klaten.example.id")
+	default:
+		return s[:at] + strings.ToLower(s[at:])
+	}
+	return ""
+}
+
+var phoneForm = regexp.MustCompile(`^\+?[0-9][0-9 ().-]{4,28}$`)
+
+// phone reads a telephone number.
+func (r *record) phone(name string) string {
+	s := strings.TrimPrefix(r.cell(name), "'")
+	switch {
+	case s == "":
+		return ""
+	case exponentForm.MatchString(s):
+		r.fail(fmt.Sprintf("%s %s: a spreadsheet turned it into a number", name, quote(s)), asText)
+	case !phoneForm.MatchString(s):
+		r.fail(fmt.Sprintf("%s %s is not a telephone number", name, quote(s)), "Write it as +62 21 0000 0000 or 021-0000-0000")
+	default:
+		return s
+	}
 	return ""
 }
 

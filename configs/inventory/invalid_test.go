@@ -75,7 +75,7 @@ func TestMissingFile(t *testing.T) {
 	delete(files, "plans.csv")
 	delete(files, "isps.csv") // nobody's provider is called unknown for that
 	_, err := Parse(files)
-	want := "isps.csv: the file is missing. Create it, at least with the header line: isp;name;valid_from;valid_to;note\n" +
+	want := "isps.csv: the file is missing. Create it, at least with the header line: isp;name;noc_phone;noc_email;noc_hours;valid_from;valid_to;note\n" +
 		"plans.csv: the file is missing. Create it, at least with the header line: site;download_mbps;upload_mbps;source_document;valid_from;valid_to;note"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)

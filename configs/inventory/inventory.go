@@ -1,6 +1,7 @@
 // Package inventory holds the dated facts that measurements are judged by:
-// regions, providers, the network's tree, targets, sites, plans and the places
-// of probes, read from CSV files that a person keeps in a spreadsheet.
+// regions, providers, the network's tree, targets, sites, plans, the places of
+// probes and who is to be told, read from CSV files that a person keeps in a
+// spreadsheet.
 //
 // It guarantees that everything wrong is reported at once, with file, row and
 // remedy; that an Inventory without problems has no dangling reference at any
@@ -105,6 +106,40 @@ type Count struct {
 type ISP struct {
 	ID   ISPID
 	Name string
+	NOC  NOC
+}
+
+// NOC is where a provider is told of a fault; what is empty is not known.
+type NOC struct {
+	Phone, Email string
+	Hours        string // in words: "24 jam"
+}
+
+// Role says what a contact is told.
+type Role string
+
+// The roles.
+const (
+	RoleDinas      Role = "dinas"      // all that concerns one regency
+	RoleProvince   Role = "province"   // what is large in one province
+	RoleOperations Role = "operations" // what is wrong with ourselves
+)
+
+// DefaultMinVillages is from how many villages an incident is large enough for a
+// province whose contact says nothing else. One in several regencies always is.
+const DefaultMinVillages = 10
+
+// Contact is an office that is told by mail.
+type Contact struct {
+	Email    string // a bare address, its domain in lower case
+	Role     Role
+	Region   string // code of the regency or province; empty for operations
+	Name     string // the office, as people say it
+	Language string // id or en; empty: the collector's
+	// MinVillages is from how many villages an incident is told; above 0 for a
+	// province alone.
+	MinVillages int
+	Validity
 }
 
 // Plan is what a contract promises a site. Its document says which contract.
@@ -182,13 +217,14 @@ type Inventory struct {
 	files  map[string]string
 	digest [32]byte
 
-	regions timeline[string, string] // code: name
-	isps    timeline[ISPID, string]  // id: name
-	nodes   timeline[NodeID, nodeRow]
-	targets timeline[measure.TargetID, Target]
-	sites   timeline[measure.SiteID, siteRow]
-	plans   timeline[measure.SiteID, Plan]
-	probes  timeline[measure.ProbeID, Placement]
+	regions  timeline[string, string] // code: name
+	isps     timeline[ISPID, ISP]
+	nodes    timeline[NodeID, nodeRow]
+	targets  timeline[measure.TargetID, Target]
+	sites    timeline[measure.SiteID, siteRow]
+	plans    timeline[measure.SiteID, Plan]
+	probes   timeline[measure.ProbeID, Placement]
+	contacts timeline[contactKey, Contact]
 
 	villages   []Village // by code, as last known
 	village    map[string]int32
@@ -334,7 +370,7 @@ func (inv *Inventory) ISP(id ISPID, at time.Time) (ISP, bool) {
 	if e == nil {
 		return ISP{}, false
 	}
-	return ISP{ID: id, Name: e.value}, true
+	return e.value, true
 }
 
 // Site returns a site as it is at an instant.
@@ -473,6 +509,19 @@ func (inv *Inventory) ReachTargets(site measure.SiteID, at time.Time) []Target {
 // they are to be tried: as for ReachTargets.
 func (inv *Inventory) SpeedTargets(site measure.SiteID, at time.Time) []Target {
 	return inv.targetsFor(site, at, func(t Target) bool { return t.Method == MethodSpeed })
+}
+
+// Contacts returns who is to be told at an instant, by address, role and region.
+func (inv *Inventory) Contacts(at time.Time) []Contact {
+	var out []Contact
+	for _, e := range inv.contacts.entries {
+		if e.valid.Covers(at) {
+			c := e.value
+			c.Validity = e.valid
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // LatencyTarget returns what a site's latency is measured to: the nearest of

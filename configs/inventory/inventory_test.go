@@ -240,6 +240,61 @@ func TestLabels(t *testing.T) {
 }
 
 // Between two boundaries no answer changes, and at each some answer does.
+func TestContacts(t *testing.T) {
+	inv := load(t, "testdata/valid")
+	describe := func(c Contact) string {
+		return fmt.Sprintf("%s %s %s %s %d", c.Email, c.Role, c.Region, c.Language, c.MinVillages)
+	}
+	for _, c := range []struct {
+		at   string
+		want []string
+	}{
+		{"2025-12-31T00:00:00Z", nil},
+		{"2026-01-15T00:00:00Z", []string{"kominfo@klaten.example.id dinas 33.10  0", "kominfo@klaten.example.id province 33 en 4",
+			"ntt@example.id dinas 53.01 id 0", "ops@pantau.example.id operations   0"}},
+		{"2026-02-01T00:00:00+07:00", []string{"kominfo@klaten.example.id dinas 33.10  0", "ntt@example.id dinas 53.01 id 0",
+			"ops@pantau.example.id operations   0", "prov@jateng.example.id province 33  10"}},
+	} {
+		var got []string
+		for _, x := range inv.Contacts(at(t, c.at)) {
+			got = append(got, describe(x))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("contacts at %s (-want +got):\n%s", c.at, diff)
+		}
+	}
+	// A contact's day begins in its own region.
+	for _, x := range inv.Contacts(at(t, "2026-01-15T00:00:00Z")) {
+		if want := at(t, "2025-12-31T16:00:00Z"); x.Region == "53.01" && !x.From.Equal(want) {
+			t.Errorf("%s holds from %v, want %v", x.Email, x.From, want)
+		}
+	}
+	if isp, _ := inv.ISP("a", at(t, "2026-03-01T00:00:00Z")); isp.NOC != (NOC{"+62 21 0000 0000", "noc@a.example.id", "24 jam"}) {
+		t.Errorf("NOC %+v", isp.NOC)
+	}
+}
+
+// An inventory without contacts is whole, and the one that it was before there
+// was such a file.
+func TestContactsMayBeMissing(t *testing.T) {
+	files := overlay(t, "testdata/valid")
+	with, err := Parse(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(files, "contacts.csv")
+	without, err := Parse(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(without.Contacts(at(t, "2026-01-15T00:00:00Z"))); n != 0 {
+		t.Errorf("%d contacts", n)
+	}
+	if with.Digest() == without.Digest() {
+		t.Error("contacts do not enter the digest")
+	}
+}
+
 func TestBoundaries(t *testing.T) {
 	inv := load(t, "testdata/valid")
 	all := inv.Boundaries(time.Time{}, at(t, "2100-01-01T00:00:00Z"))
@@ -526,7 +581,7 @@ func country(villages int) map[string][]byte {
 	}
 	const since = "2026-01-01;"
 	provinces := []string{"11", "33", "35", "53", "64", "91"}
-	row(fileISPs, "a", "Penyedia Contoh A", since, "")
+	row(fileISPs, "a", "Penyedia Contoh A", "", "", "", since, "")
 	row(fileTargets, "ix", "", "", "", "icmp", "192.0.2.1", "", "", "yes", since, "")
 	for n := range villages {
 		const perDistrict, districtsPerRegency, regenciesPer = 12, 14, 84

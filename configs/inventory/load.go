@@ -15,20 +15,22 @@ import (
 	"github.com/pantau-desa/pantau/probe/measure"
 )
 
-// The files of an inventory. All must be there; one may hold its header alone.
+// The files of an inventory. All but contacts.csv must be there; one may hold its
+// header alone.
 const (
-	fileRegions = "regions.csv"
-	fileISPs    = "isps.csv"
-	fileNodes   = "nodes.csv"
-	fileTargets = "targets.csv"
-	fileSites   = "sites.csv"
-	filePlans   = "plans.csv"
-	fileProbes  = "probes.csv"
+	fileRegions  = "regions.csv"
+	fileISPs     = "isps.csv"
+	fileNodes    = "nodes.csv"
+	fileTargets  = "targets.csv"
+	fileSites    = "sites.csv"
+	filePlans    = "plans.csv"
+	fileProbes   = "probes.csv"
+	fileContacts = "contacts.csv"
 )
 
 // fileNames lists the files in the order in which they build on each other.
 func fileNames() []string {
-	return []string{fileRegions, fileISPs, fileNodes, fileTargets, fileSites, filePlans, fileProbes}
+	return []string{fileRegions, fileISPs, fileNodes, fileTargets, fileSites, filePlans, fileProbes, fileContacts}
 }
 
 // Load reads an inventory from the CSV files of a directory; files of other
@@ -110,6 +112,9 @@ func digest(files map[string]string) (sum [32]byte) {
 	h := sha256.New()
 	io.WriteString(h, "pantau-inventory-v1\x00")
 	for _, name := range fileNames() {
+		if _, there := files[name]; !there {
+			continue
+		}
 		io.WriteString(h, name+"\x00")
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(files[name]))))
 		io.WriteString(h, files[name])
@@ -122,7 +127,7 @@ func digest(files map[string]string) (sum [32]byte) {
 func (b *builder) finish() {
 	inv := b.inv
 	inv.regions.setZones(func(e *entry[string, string]) *time.Location { return zoneOf(e.key) })
-	inv.isps.setZones(func(*entry[ISPID, string]) *time.Location { return wib })
+	inv.isps.setZones(func(*entry[ISPID, ISP]) *time.Location { return wib })
 	inv.nodes.setZones(func(e *entry[NodeID, nodeRow]) *time.Location { return b.nodeZone(e.key) })
 	inv.targets.setZones(func(e *entry[measure.TargetID, Target]) *time.Location {
 		if e.value.Node != "" {
@@ -132,6 +137,7 @@ func (b *builder) finish() {
 	})
 	inv.sites.setZones(func(e *entry[measure.SiteID, siteRow]) *time.Location { return zoneOf(e.value.village) })
 	inv.plans.setZones(func(e *entry[measure.SiteID, Plan]) *time.Location { return b.siteZone(e.key) })
+	inv.contacts.setZones(func(e *entry[contactKey, Contact]) *time.Location { return cmp.Or(zoneOf(e.value.Region), wib) })
 	inv.probes.setZones(func(e *entry[measure.ProbeID, Placement]) *time.Location { return b.siteZone(e.value.Site) })
 
 	inv.village = make(map[string]int32)
@@ -188,6 +194,7 @@ func boundaries(inv *Inventory) []time.Time {
 	each(&inv.sites, note)
 	each(&inv.plans, note)
 	each(&inv.probes, note)
+	each(&inv.contacts, note)
 	out := make([]time.Time, 0, len(seen))
 	for s := range seen {
 		out = append(out, time.Unix(s, 0).UTC())

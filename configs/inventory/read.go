@@ -24,6 +24,9 @@ type nodeRow struct {
 	region string // whose time zone its dates are in; empty: its parent's
 }
 
+// contactKey is what two rows of contacts may not share: address, role and region.
+type contactKey string
+
 type siteRow struct {
 	village, name string
 	isp           ISPID
@@ -42,7 +45,7 @@ func columnsOf(file string) []column {
 	case fileRegions:
 		return dated(column{"code", true}, column{"name", true})
 	case fileISPs:
-		return dated(column{"isp", true}, column{"name", true})
+		return dated(column{"isp", true}, column{"name", true}, column{"noc_phone", false}, column{"noc_email", false}, column{"noc_hours", false})
 	case fileNodes:
 		return dated(column{"node", true}, column{"type", true}, column{"parent", false}, column{"name", true},
 			column{"lat", false}, column{"lon", false}, column{"region", false})
@@ -57,6 +60,9 @@ func columnsOf(file string) []column {
 	case fileProbes:
 		return dated(column{"probe", true}, column{"site", true}, column{"usage_interface", false},
 			column{"lan_gateway", false}, column{"first_hop", false})
+	case fileContacts:
+		return dated(column{"email", true}, column{"role", true}, column{"region", false}, column{"name", true},
+			column{"language", false}, column{"min_villages", false})
 	}
 	return nil
 }
@@ -78,14 +84,15 @@ func (b *builder) read() {
 	inv.regions = readFileRows(b, fileRegions, func(r *record) (string, string) {
 		return r.code("code", 0), r.cell("name")
 	})
-	inv.isps = readFileRows(b, fileISPs, func(r *record) (ISPID, string) {
-		return ISPID(r.id("isp", maxID)), r.cell("name")
-	})
+	inv.isps = readFileRows(b, fileISPs, readISP)
 	inv.nodes = readFileRows(b, fileNodes, readNode)
 	inv.targets = readFileRows(b, fileTargets, readTarget)
 	inv.sites = readFileRows(b, fileSites, readSite)
 	inv.plans = readFileRows(b, filePlans, readPlan)
 	inv.probes = readFileRows(b, fileProbes, readProbe)
+	if _, there := b.files[fileContacts]; there {
+		inv.contacts = readFileRows(b, fileContacts, readContact)
+	}
 
 	b.checkRegions()
 	b.checkNodes()
@@ -93,6 +100,7 @@ func (b *builder) read() {
 	b.checkSites()
 	b.checkPlans()
 	b.checkProbes()
+	b.checkContacts()
 }
 
 // readFileRows reads one file; one gives a row's key and value. Rows with
@@ -131,6 +139,45 @@ func readFileRows[K ~string, V any](b *builder, file string, one func(*record) (
 	tl := newTimeline(entries)
 	checkOverlaps(b, file, columns[0].name, &tl)
 	return tl
+}
+
+func readISP(r *record) (ISPID, ISP) {
+	isp := ISP{ID: ISPID(r.id("isp", maxID)), Name: r.cell("name"),
+		NOC: NOC{Phone: r.phone("noc_phone"), Email: r.email("noc_email"), Hours: r.cell("noc_hours")}}
+	return isp.ID, isp
+}
+
+func readContact(r *record) (contactKey, Contact) {
+	c := Contact{
+		Email:    r.email("email"),
+		Role:     Role(r.choice("role", []string{string(RoleDinas), string(RoleProvince), string(RoleOperations)})),
+		Name:     r.cell("name"),
+		Language: r.choice("language", []string{"id", "en"}),
+	}
+	switch c.Role {
+	case RoleDinas:
+		c.Region = r.region(regency)
+	case RoleProvince:
+		c.Region = r.region(province)
+		if c.MinVillages = r.atLeastOne("min_villages"); c.MinVillages == 0 {
+			c.MinVillages = DefaultMinVillages
+		}
+	case RoleOperations:
+		if r.cell("region") != "" {
+			r.fail("a contact of role operations has a region", "Leave region empty: operations are told of the collector, wherever it stands")
+		}
+	}
+	if c.Role != "" && c.Role != RoleProvince && r.cell("min_villages") != "" {
+		r.fail(fmt.Sprintf("a contact of role %s has min_villages", c.Role), "Leave min_villages empty, or correct role: only a province is spared small incidents")
+	}
+	if c.Email == "" {
+		return "", c
+	}
+	key := strings.ToLower(c.Email) + ", " + string(c.Role) // nobody has two offices that differ in case
+	if c.Region != "" {
+		key += " " + c.Region
+	}
+	return contactKey(key), c
 }
 
 func readNode(r *record) (NodeID, nodeRow) {
@@ -406,6 +453,14 @@ func (b *builder) checkPlans() {
 func (b *builder) checkProbes() {
 	for _, e := range b.inv.probes.entries {
 		b.referSite(fileProbes, e.line, e.dates, e.value.Site, "a probe")
+	}
+}
+
+func (b *builder) checkContacts() {
+	for _, e := range b.inv.contacts.entries {
+		if e.value.Region != "" {
+			refer(b, fileContacts, e.line, e.dates, "region", e.value.Region, &b.inv.regions, fileRegions)
+		}
 	}
 }
 

@@ -171,10 +171,15 @@ func main() {
 	}
 
 	write("regions.csv", rows([]string{"code", "name", "valid_from", "valid_to", "note"}, regions))
-	write("isps.csv", [][]string{{"isp", "name", "valid_from", "valid_to", "note"},
-		{"contoh-a", "Penyedia Contoh A", since, "", synthetic},
-		{"contoh-b", "Penyedia Contoh B", since, "", synthetic},
-		{"contoh-c", "Penyedia Contoh C (seluler)", since, "", synthetic}})
+	write("isps.csv", [][]string{{"isp", "name", "noc_email", "noc_hours", "valid_from", "valid_to", "note"},
+		{"contoh-a", "Penyedia Contoh A", "noc@penyedia-a.example.id", "24 jam", since, "", synthetic},
+		{"contoh-b", "Penyedia Contoh B", "noc@penyedia-b.example.id", "24 jam", since, "", synthetic},
+		{"contoh-c", "Penyedia Contoh C (seluler)", "noc@penyedia-c.example.id", "24 jam", since, "", synthetic}})
+	write("contacts.csv", [][]string{{"email", "role", "region", "name", "language", "min_villages", "valid_from", "valid_to", "note"},
+		{"kominfo@klaten.example.id", "dinas", "33.10", "Diskominfo Kabupaten Klaten", "", "", since, "", synthetic},
+		{"infrastruktur@klaten.example.id", "dinas", "33.10", "Bidang Infrastruktur, Diskominfo Kabupaten Klaten", "", "", since, "", synthetic},
+		{"kominfo@jateng.example.id", "province", "33", "Diskominfo Provinsi Jawa Tengah", "", "10", since, "", synthetic},
+		{"operasi@pantau.example.id", "operations", "", "Operasi Pantau Desa", "", "", since, "", synthetic}})
 	write("nodes.csv", nodes)
 	write("targets.csv", targets)
 	write("sites.csv", sites)
