@@ -40,6 +40,8 @@ type Options struct {
 	// States is what is known now of every site.
 	States func() state.Snapshot
 	Query  Querier
+	// Incidents is what broke. nil: the pages about it are not there.
+	Incidents Incidents
 	// Now is the time of the figures. nil: time.Now.
 	Now func() time.Time
 	// Simulation marks every page, on screen and on paper, as not of the real
@@ -73,8 +75,8 @@ type pages struct {
 // smallest is the size, in bytes, from which an answer is compressed.
 const smallest = 4 << 10
 
-// New returns the handler of the pages: GET and HEAD of "/", "/desa/{code}" and
-// the style sheet. Another path is a page that says 404, another method one that
+// New returns the handler of the pages: GET and HEAD of "/", "/desa/{code}",
+// "/gangguan", "/gangguan/{id}" and the style sheet. Another path is a page that says 404, another method one that
 // says 405. Long answers are compressed (gzip, RFC 1952) for those who accept it.
 // It panics if a required option is missing.
 func New(o Options) http.Handler {
@@ -102,6 +104,10 @@ func New(o Options) http.Handler {
 	}
 	p.mux.HandleFunc("/{$}", p.home)
 	p.mux.HandleFunc("/desa/{code}", p.village)
+	if o.Incidents != nil {
+		p.mux.HandleFunc("/gangguan", p.incidents)
+		p.mux.HandleFunc("/gangguan/{id}", p.incident)
+	}
 	p.mux.HandleFunc(p.style, p.sendStyle)
 	p.mux.HandleFunc("/", p.missing)
 	// No page holds a secret, so its compressed length betrays none.
@@ -154,11 +160,20 @@ type frame struct {
 	Clock      string    // Now, the time of day and its zone
 	Refresh    string    // address of this page
 	Missing    string    // figures that could not be read; empty: none
+	Pages      []link    // that there are beside the home page
 }
 
 func (p *pages) frame(now time.Time) frame {
-	return frame{Style: p.style, Simulation: p.Simulation, Now: now, Full: bahasa.Full(now),
+	f := frame{Style: p.style, Simulation: p.Simulation, Now: now, Full: bahasa.Full(now),
 		Clock: bahasa.Clock(now) + " " + bahasa.Zone(now), Refresh: "/"}
+	if p.Incidents != nil {
+		text := "Gangguan"
+		if n := len(p.Incidents.Open()); n > 0 {
+			text = fmt.Sprintf("Gangguan (%s)", bahasa.Count(n))
+		}
+		f.Pages = append(f.Pages, link{Href: "/gangguan", Text: text})
+	}
+	return f
 }
 
 // message is a page that only says something.

@@ -346,9 +346,10 @@ func (p answer) codes() []string {
 }
 
 func TestEveryPageIsSound(t *testing.T) {
-	o := newOffice(t)
+	o := newOffice(t, withIncidents)
 	o.fill()
 	paths := map[string]int{
+		"/gangguan": 200, "/gangguan/G-0000-000000-01": 404,
 		"/": 200, "/?urut=-unduh": 200, "/?keadaan=putus": 200, "/?q=tidakada": 200, "/?kec=33.10.15": 200,
 		"/?urut=entah": 400, "/entah": 404, "/desa/33.10.99.2001": 404, "/desa/%3Cscript%3E": 404,
 		"/desa/" + villageDown + "?rentang=abad": 400,
@@ -358,6 +359,9 @@ func TestEveryPageIsSound(t *testing.T) {
 	}
 	for _, s := range spans() {
 		paths["/desa/"+villageDown+"?rentang="+s.Key] = 200
+	}
+	for _, i := range o.opt.Incidents.Open() {
+		paths["/gangguan/"+string(i.ID)] = 200
 	}
 	local := make(map[string]bool)
 	for _, path := range slices.Sorted(maps.Keys(paths)) {

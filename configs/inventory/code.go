@@ -122,7 +122,7 @@ func checkCodeParts(s string) (what, remedy string) {
 			return fmt.Sprintf("%s has a %s 00", quote(s), l), "Take the code from the Kemendagri list"
 		}
 	}
-	if level(len(s)) == village && kindOf(s) == "" {
+	if level(len(s)) == village && KindOf(s) == "" {
 		return fmt.Sprintf("%s is neither desa nor kelurahan: its last part begins with %c", quote(s), s[9]),
 			"The last part begins with 1 for a kelurahan, 2 for a desa, 3 for a desa adat"
 	}
@@ -141,8 +141,12 @@ func dotted(s string) string {
 	return out
 }
 
-// kindOf reads what a village is from the first digit of its last part.
-func kindOf(code string) Kind {
+// KindOf reads what a village is from the first digit of its last part; empty if
+// that does not say, or the code is not a village's.
+func KindOf(code string) Kind {
+	if len(code) < 10 {
+		return ""
+	}
 	switch code[9] {
 	case '1':
 		return Kelurahan

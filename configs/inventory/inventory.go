@@ -319,7 +319,7 @@ func (inv *Inventory) VillageAt(code string, at time.Time) (Village, bool) {
 
 func (inv *Inventory) villageOf(e *entry[string, string], name func(code string) string) Village {
 	region := func(code string) Region { return Region{Code: code, Name: name(code)} }
-	return Village{Code: e.key, Name: e.value, Kind: kindOf(e.key), Validity: e.valid,
+	return Village{Code: e.key, Name: e.value, Kind: KindOf(e.key), Validity: e.valid,
 		District: region(e.key[:district]), Regency: region(e.key[:regency]), Province: region(e.key[:province])}
 }
 
