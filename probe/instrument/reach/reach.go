@@ -27,6 +27,7 @@ import (
 
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/instrument/internal/echo"
+	"github.com/pantau-desa/pantau/probe/instrument/internal/trace"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -51,6 +52,18 @@ const FlagNoICMP measure.Flag = "icmp_not_permitted"
 // enough for two satellite hops and a full queue. It is also the longest that fits
 // into Limit.
 const DefaultWait = 3 * time.Second
+
+// hop is a router on the way: the address it answers with, and at which hop
+// limit (1 is the LAN gateway).
+type hop struct {
+	addr   netip.Addr
+	limit  int
+	missed int // slots in which it was silent although something beyond answered
+}
+
+// searched are the hop limits at which the first hop is searched. The gateway is
+// left out; some providers' first routers say nothing, so a few more are asked.
+func searched() []int { return []int{2, 3, 4, 5, 6, 7, 8} }
 
 const (
 	tries      = 3
@@ -399,12 +412,11 @@ func (s *slot) askFirstHop(ctx context.Context) answer {
 		}
 		return silent
 	}
-	t := trace{dst: dst, limits: []int{s.hop.limit}, wait: s.opt.Wait, counts: s.way.beyond}
+	limits := []int{s.hop.limit}
 	if s.search {
-		t.limits = searched
+		limits = searched()
 	}
-	found, err := t.run(ctx)
-	s.charge(t.rx, t.tx)
+	found, err := s.nearest(ctx, dst, limits)
 	switch {
 	case err != nil: // no raw socket: the hop stays unknown
 		s.logger.Debug("the first hop cannot be searched", "err", err)
@@ -416,6 +428,28 @@ func (s *slot) askFirstHop(ctx context.Context) answer {
 		return unasked
 	}
 	return silent
+}
+
+// nearest is the nearest router on the way to dst that can be the provider's,
+// zero if none answered; dst itself counts in any case. The error says why nothing
+// could be asked.
+//
+// A known first hop is asked in this way too, not by echo: when the way changes,
+// so does the answer.
+func (s *slot) nearest(ctx context.Context, dst netip.Addr, limits []int) (hop, error) {
+	var best hop
+	heard := make(map[int]bool)
+	t := trace.Trace{To: dst, Limits: limits, Tries: tries, Spacing: spacing, Wait: s.opt.Wait, Heard: func(a trace.Answer) bool {
+		heard[a.Limit] = true
+		if (a.Arrived || s.way.beyond(a.Address)) && (best.limit == 0 || a.Limit < best.limit) {
+			best = hop{addr: a.Address, limit: a.Limit}
+		}
+		// None nearer is to be waited for.
+		return best.limit != 0 && !slices.ContainsFunc(limits, func(l int) bool { return l < best.limit && !heard[l] })
+	}}
+	r, err := t.Run(ctx)
+	s.charge(r.Received, r.Transmitted)
+	return best, err
 }
 
 func (s *slot) charge(rx, tx ledger.Packets) {

@@ -260,25 +260,6 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// TestTraceIPv6 hears a router say that the hop limit ended.
-func TestTraceIPv6(t *testing.T) {
-	if !nettest.Private(t) {
-		return
-	}
-	here, router := nettest.Here(t), nettest.New(t)
-	here.Cable("eth0", router, "lan0")
-	here.Address("eth0", "2001:db8:1::2/64")
-	router.Address("lan0", "2001:db8:1::1/64")
-	here.Route("default", "2001:db8:1::1")
-	router.Sysctl("ipv6/conf/all/forwarding", "1")
-	router.Route("2001:db8:9::/64", "2001:db8:1::2")
-	tr := trace{dst: netip.MustParseAddr("2001:db8:9::1"), limits: []int{1}, wait: time.Second, counts: func(netip.Addr) bool { return true }}
-	found, err := tr.run(t.Context())
-	if err != nil || found.addr != netip.MustParseAddr("2001:db8:1::1") || found.limit != 1 {
-		t.Errorf("found %+v, %v; want the router at 1", found, err)
-	}
-}
-
 func TestNoPermission(t *testing.T) {
 	if !nettest.Private(t) {
 		return
