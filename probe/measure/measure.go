@@ -197,6 +197,7 @@ const (
 	FlagLateSpooled  Flag = "late_spooled"  // arrived long after it was measured
 	FlagCPUBound     Flag = "cpu_bound"     // the box, not the line, may have been the limit
 	FlagCrossTraffic Flag = "cross_traffic" // others used the line during the test
+	FlagRetry        Flag = "retry"         // the first try went unanswered
 	FlagUnenrolled   Flag = "unenrolled"    // measured by hand, not on schedule
 )
 

@@ -3,8 +3,9 @@
 // It guarantees that the light instruments run once in every slot, at a second of
 // the minute that is the probe's own, whatever else happens; that speed tests are
 // spaced at random (exponentially), so that a nation of probes never tests at
-// once; and that a heavy test never overlaps another, nor a light result that it
-// would spoil. When is pure ([Slot], [Phase], [Gap]); only [Runner] acts.
+// once; that the rare instruments come at random instants too; and that a heavy
+// test never overlaps another, nor a result that it would spoil. When is pure
+// ([Slot], [Phase], [Gap], [Spread]); only [Runner] acts.
 package schedule
 
 import (
@@ -62,4 +63,24 @@ func Gap(p Pace, first bool, sinceLast time.Duration, known bool, rnd func() flo
 	}
 	gap := time.Duration(exp() * float64(p.Mean))
 	return min(max(gap, p.Mean/10), 5*p.Mean)
+}
+
+// firstRare bounds the wait for the first rare measurement after a start.
+const firstRare = time.Minute
+
+// Spread is the time from now to the next measurement of a rare instrument:
+// uniform between a half and one and a half of every, so that no two probes keep
+// step and none is silent for long. rnd is uniform in [0,1).
+//
+// The first of a start comes within a minute, unless the last one (known) is so
+// short a time ago that this would come too early.
+func Spread(every time.Duration, first bool, sinceLast time.Duration, known bool, rnd func() float64) time.Duration {
+	gap := time.Duration((0.5 + rnd()) * float64(every))
+	switch {
+	case !first:
+		return gap
+	case known && sinceLast >= 0 && sinceLast < every/2:
+		return gap - sinceLast
+	}
+	return time.Duration(rnd() * float64(min(firstRare, every)))
 }

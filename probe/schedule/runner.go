@@ -1,9 +1,11 @@
 package schedule
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +22,22 @@ type Light struct {
 	Idle bool
 }
 
+// Rare is an instrument that is asked now and then: it costs the line some
+// kilobytes, or what it measures changes slowly.
+type Rare struct {
+	Kind    measure.Kind
+	Every   time.Duration // on average, see Spread
+	Measure func(ctx context.Context) []measure.Result
+	// Idle says that the results are only true while no heavy test runs: the one
+	// waits for the other.
+	Idle bool
+}
+
 // Set is what is measured, and how often. It may change between two rounds.
 type Set struct {
 	Interval time.Duration // between two slots of the light instruments
 	Light    []Light
+	Rare     []Rare // at most one of a kind
 	Pace     Pace
 	// Heavy runs one speed test and returns its results. nil: there is none.
 	Heavy func(ctx context.Context) []measure.Result
@@ -50,8 +64,10 @@ type Options struct {
 type Runner struct {
 	opt Options
 
-	mu    sync.Mutex
-	heavy bool
+	mu    sync.Mutex // guards what follows
+	heavy bool       // a heavy test runs
+	rare  bool       // a rare instrument measures
+	idle  bool       // one that a heavy test would spoil
 }
 
 // New makes a runner.
@@ -75,6 +91,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	first, tested := true, false
 	var due time.Duration // monotonic instant of the next heavy test
 	var done time.Time    // the slot that was served last
+	rare := map[measure.Kind]time.Duration{}
 	for {
 		set := r.opt.Set()
 		phase := Phase(r.opt.Probe, set.Interval)
@@ -93,16 +110,19 @@ func (r *Runner) Run(ctx context.Context) error {
 			ran, now = true, r.opt.Now()
 		}
 		// A heavy test begins right after a round, so that it spoils the fewest slots;
-		// the first of a start does not wait for one.
+		// the first of a start does not wait for one. One that a rare instrument holds up
+		// comes a slot later.
 		if set.Heavy != nil && now.Mono >= due && (ran || !tested) && r.begin() {
 			tested = true
 			due = now.Mono + r.gap(set, now, false)
 			wg.Go(func() { r.runHeavy(ctx, set) })
 		}
+		next := r.startRare(ctx, &wg, set, rare)
 		wait := Slot(now.Wall, set.Interval, phase).Add(set.Interval).Sub(now.Wall)
 		if set.Heavy != nil && !tested && due > now.Mono {
 			wait = min(wait, due-now.Mono)
 		}
+		wait = min(wait, next)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -114,6 +134,43 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) gap(set Set, now clock.Reading, first bool) time.Duration {
 	last := r.opt.LastSlot(measure.KindDownload)
 	return Gap(set.Pace, first, now.Wall.Sub(last), !last.IsZero(), r.opt.Rand, r.opt.Exp)
+}
+
+// startRare starts the rare instrument that has been due the longest, if there is
+// one and nothing hinders it, and returns how long until the next may be due. due
+// holds the monotonic instants, and follows the set.
+func (r *Runner) startRare(ctx context.Context, wg *sync.WaitGroup, set Set, due map[measure.Kind]time.Duration) time.Duration {
+	now := r.opt.Now()
+	for kind := range due {
+		if !slices.ContainsFunc(set.Rare, func(in Rare) bool { return in.Kind == kind }) {
+			delete(due, kind) // should it come back, it comes back soon
+		}
+	}
+	for _, in := range set.Rare {
+		at, planned := due[in.Kind]
+		if !planned {
+			last := r.opt.LastSlot(in.Kind)
+			at = now.Mono + Spread(in.Every, true, now.Wall.Sub(last), !last.IsZero(), r.opt.Rand)
+		}
+		due[in.Kind] = min(at, now.Mono+in.Every+in.Every/2) // Every may have become shorter
+	}
+	waiting := slices.Clone(set.Rare)
+	slices.SortStableFunc(waiting, func(a, b Rare) int { return cmp.Compare(due[a.Kind], due[b.Kind]) })
+	next := maxWait
+	for _, in := range waiting {
+		if due[in.Kind] > now.Mono {
+			next = min(next, due[in.Kind]-now.Mono)
+			break
+		}
+		if r.beginRare(in.Idle) {
+			due[in.Kind] = now.Mono + Spread(in.Every, false, 0, true, r.opt.Rand)
+			wg.Go(func() {
+				defer r.endRare()
+				r.keep(ctx, in.Measure)
+			})
+		}
+	}
+	return next
 }
 
 // round runs the light instruments of one slot at once and waits for them.
@@ -144,11 +201,15 @@ func (r *Runner) round(ctx context.Context, set Set, slot time.Time) {
 
 func (r *Runner) runHeavy(ctx context.Context, set Set) {
 	defer r.end()
-	start := r.opt.Now()
-	at := start
-	for _, res := range set.Heavy(ctx) {
+	r.keep(ctx, set.Heavy)
+}
+
+// keep measures, and records one result after the other.
+func (r *Runner) keep(ctx context.Context, measurement func(context.Context) []measure.Result) {
+	at := r.opt.Now()
+	for _, res := range measurement(ctx) {
 		if ctx.Err() != nil {
-			return
+			return // cut short by the end of the program: says nothing about the line
 		}
 		res.MeasuredAt, res.Monotonic, res.Boot = at.Wall, at.Mono, at.Boot
 		r.record(res)
@@ -174,7 +235,7 @@ func (r *Runner) testing() bool {
 func (r *Runner) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.heavy {
+	if r.heavy || r.idle {
 		return false
 	}
 	r.heavy = true
@@ -185,4 +246,20 @@ func (r *Runner) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.heavy = false
+}
+
+func (r *Runner) beginRare(idle bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rare || idle && r.heavy {
+		return false
+	}
+	r.rare, r.idle = true, idle
+	return true
+}
+
+func (r *Runner) endRare() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rare, r.idle = false, false
 }

@@ -277,3 +277,128 @@ func TestAnInstrumentThatLiesIsAFailure(t *testing.T) {
 		}
 	})
 }
+
+func TestSpread(t *testing.T) {
+	none, half, almost := func() float64 { return 0 }, func() float64 { return 0.5 }, func() float64 { return 0.999 }
+	for _, c := range []struct {
+		name  string
+		every time.Duration
+		first bool
+		since time.Duration
+		known bool
+		rnd   func() float64
+		want  time.Duration
+	}{
+		{"running", time.Hour, false, 0, true, half, time.Hour},
+		{"running, soon", time.Hour, false, 0, true, none, 30 * time.Minute},
+		{"running, late", time.Hour, false, 0, true, almost, time.Hour + 30*time.Minute - 3600*time.Millisecond},
+		{"first ever", time.Hour, true, 0, false, half, 30 * time.Second},
+		{"first after a long rest", time.Hour, true, 2 * time.Hour, true, half, 30 * time.Second},
+		{"restart in a loop", time.Hour, true, 20 * time.Minute, true, half, 40 * time.Minute},
+		{"restart in a loop, soon", time.Hour, true, 20 * time.Minute, true, none, 10 * time.Minute},
+		{"clock went back", time.Hour, true, -time.Hour, true, half, 30 * time.Second},
+		{"often", 10 * time.Second, true, 0, false, half, 5 * time.Second},
+	} {
+		if got := Spread(c.every, c.first, c.since, c.known, c.rnd); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestRareInstruments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := new(log)
+		var mu sync.Mutex
+		heavy, rare := false, 0
+		rarely := func(kind measure.Kind, idle bool, takes time.Duration) func(context.Context) []measure.Result {
+			return func(context.Context) []measure.Result {
+				mu.Lock()
+				rare++
+				if rare > 1 || idle && heavy {
+					t.Errorf("%s: %d rare ones at once, heavy %v", kind, rare, heavy)
+				}
+				mu.Unlock()
+				time.Sleep(takes)
+				mu.Lock()
+				if idle && heavy {
+					t.Errorf("a heavy test began while %s was measured", kind)
+				}
+				rare--
+				mu.Unlock()
+				one := measure.Result{Kind: kind, Outcome: measure.OK, Duration: takes / 2,
+					Values: []measure.Value{{Metric: measure.DNSAnswerSeconds, Number: 1}}}
+				return []measure.Result{one, one}
+			}
+		}
+		set := func() Set {
+			return Set{Interval: time.Minute, Pace: Pace{Mean: 10 * time.Minute},
+				Rare: []Rare{{Kind: measure.KindDNS, Every: 20 * time.Minute, Idle: true, Measure: rarely(measure.KindDNS, true, 40*time.Second)},
+					{Kind: measure.KindOptics, Every: 5 * time.Minute, Measure: rarely(measure.KindOptics, false, 4*time.Second)}},
+				Heavy: func(context.Context) []measure.Result {
+					mu.Lock()
+					heavy = true
+					mu.Unlock()
+					time.Sleep(2 * time.Minute)
+					mu.Lock()
+					heavy = false
+					mu.Unlock()
+					return nil
+				}}
+		}
+		stop := start(t, l, set)
+		time.Sleep(20 * time.Hour)
+		stop()
+		for kind, want := range map[measure.Kind]int{measure.KindDNS: 60, measure.KindOptics: 240} {
+			rs := l.of(kind)
+			if n := len(rs) / 2; n < want*8/10 || n > want*12/10 {
+				t.Errorf("%s: %d times in 20 hours, want about %d", kind, n, want)
+			}
+			seconds := map[int]int{}
+			for i := 0; i+1 < len(rs); i += 2 {
+				if d := rs[i+1].MeasuredAt.Sub(rs[i].MeasuredAt); d != rs[i].Duration {
+					t.Fatalf("%s: the second of two began %v after the first, which took %v", kind, d, rs[i].Duration)
+				}
+				seconds[rs[i].MeasuredAt.Second()]++
+			}
+			if len(seconds) < 20 {
+				t.Errorf("%s: at %d different seconds only", kind, len(seconds))
+			}
+		}
+	})
+}
+
+func TestRareInstrumentsFollowTheConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := new(log)
+		var mu sync.Mutex
+		every := 10 * time.Hour
+		set := func() Set {
+			mu.Lock()
+			defer mu.Unlock()
+			s := Set{Interval: time.Minute}
+			if every > 0 {
+				s.Rare = []Rare{{Kind: measure.KindDNS, Every: every, Measure: func(context.Context) []measure.Result {
+					return []measure.Result{measure.Result{Kind: measure.KindDNS}.Fail(measure.ReasonTimeout, "")}
+				}}}
+			}
+			return s
+		}
+		stop := start(t, l, set)
+		defer stop()
+		phase := func(e, lasts time.Duration, least, most int) {
+			t.Helper()
+			mu.Lock()
+			every = e
+			mu.Unlock()
+			before := len(l.of(measure.KindDNS))
+			time.Sleep(lasts)
+			if n := len(l.of(measure.KindDNS)) - before; n < least || n > most {
+				t.Errorf("every %v for %v: %d times", e, lasts, n)
+			}
+		}
+		phase(10*time.Hour, 2*time.Hour, 1, 1)
+		phase(time.Hour, 10*time.Hour, 8, 12) // does not wait for the end of the ten hours
+		phase(0, 10*time.Hour, 0, 0)
+		phase(10*time.Hour, 7*time.Hour, 1, 2)
+	})
+}

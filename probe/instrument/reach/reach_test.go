@@ -320,19 +320,19 @@ func TestNames(t *testing.T) {
 	want(t, measured(t, open(t, Options{Targets: named, Ledger: account})), "ok", "carrier_up 1", "lan_gateway_reachable 1", "target_reachable web 0", "odp_reachable 0")
 }
 
-type names struct {
+type answering struct {
 	addr   string
 	answer chan netip.Addr // holds what every name stands for
 }
 
 // nameServer answers on loopback until the test ends.
-func nameServer(t *testing.T) names {
+func nameServer(t *testing.T) answering {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := names{conn.LocalAddr().String(), make(chan netip.Addr, 1)}
+	n := answering{conn.LocalAddr().String(), make(chan netip.Addr, 1)}
 	done := make(chan struct{})
 	t.Cleanup(func() { conn.Close(); <-done })
 	go func() {

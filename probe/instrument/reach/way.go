@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantau-desa/pantau/probe/instrument/internal/names"
 	"github.com/pantau-desa/pantau/probe/ledger"
 )
 
@@ -148,17 +149,12 @@ func (w way) onLAN(a netip.Addr) bool {
 		slices.ContainsFunc(w.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// home is what ONTs and village routers number their own networks with. The
-// provider's side uses 10.0.0.0/8, 172.16.0.0/12 (RFC 1918) and 100.64.0.0/10 (RFC
-// 6598) as well as public addresses, and hardly ever these.
-var home = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fc00::/7")}
-
 // beyond reports whether a router with this address can be the provider's. A
 // second router in the house, such as an ONT that routes behind the village's own,
 // would answer also in a cut.
 func (w way) beyond(a netip.Addr) bool {
 	a = a.Unmap()
-	return !w.onLAN(a) && !slices.ContainsFunc(home, func(p netip.Prefix) bool { return p.Contains(a) })
+	return !w.onLAN(a) && !names.Home(a)
 }
 
 // confirmed reports whether the kernel has heard the gateway at layer 2 (ARP or
