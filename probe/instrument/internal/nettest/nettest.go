@@ -129,6 +129,33 @@ func aside(f func()) {
 	<-done
 }
 
+// Row puts the test's own place at the end of a row of routers with a server
+// behind them, joined by networks with these prefixes: in each the near end has
+// the first address and the far one the second.
+func Row(t *testing.T, prefixes ...string) (server *Host, routers []*Host) {
+	t.Helper()
+	last := Here(t)
+	for i, p := range prefixes {
+		prefix := netip.MustParsePrefix(p)
+		near := prefix.Addr().Next()
+		far := near.Next()
+		next := New(t)
+		last.Cable("down", next, "up")
+		last.Address("down", netip.PrefixFrom(near, prefix.Bits()).String())
+		next.Address("up", netip.PrefixFrom(far, prefix.Bits()).String())
+		last.Route("default", far.String())
+		for j := range i { // the way back
+			next.Route(prefixes[j], near.String())
+		}
+		if i < len(prefixes)-1 {
+			next.Forward()
+			routers = append(routers, next)
+		}
+		last = next
+	}
+	return last, routers
+}
+
 // Cable joins h's new interface name to peer's new interface far, both up.
 func (h *Host) Cable(name string, peer *Host, far string) {
 	h.t.Helper()
@@ -198,7 +225,9 @@ func (h *Host) Sysctl(name, value string) {
 func (h *Host) Forward() {
 	h.t.Helper()
 	h.Sysctl("ipv4/ip_forward", "1")
+	h.Sysctl("ipv6/conf/all/forwarding", "1")
 	h.Sysctl("ipv4/icmp_ratelimit", "0") // a test asks more often than a probe does
+	h.Sysctl("ipv6/icmp/ratelimit", "0")
 }
 
 // Listen listens inside the namespace until the test ends.

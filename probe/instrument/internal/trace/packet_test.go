@@ -33,25 +33,25 @@ func TestMatch(t *testing.T) {
 		message string
 		id      int
 		seq     int
-		arrived bool
+		what    meaning
 		ok      bool
 	}{
-		{"time exceeded", exceeded, 0x1234, 0x301, false, true},
-		{"of another's request", exceeded, 0x1235, 0, false, false},
-		{"arrived", reply, 0x1234, 0x301, true, true},
-		{"another's echo", reply, 0x1235, 0, false, false},
-		{"to another destination", "0b00000000000000" + "4500002d00004000010100000a140002cb007103" + quotedEcho, 0x1234, 0, false, false},
-		{"of a datagram", "0b00000000000000" + "4500002d00004000011100000a140002cb007102" + quotedEcho, 0x1234, 0, false, false},
-		{"of an echo reply", "0b00000000000000" + quotedIP + "0000000012340301", 0x1234, 0, false, false},
-		{"quotes too little", "0b00000000000000" + quotedIP + "08000000", 0x1234, 0, false, false},
-		{"header length beyond the end", "0b00000000000000" + "4f" + quotedIP[2:] + quotedEcho, 0x1234, 0, false, false},
-		{"header length below a header", "0b00000000000000" + "41" + quotedIP[2:] + quotedEcho, 0x1234, 0, false, false},
-		{"unreachable", "03" + exceeded[2:], 0x1234, 0, false, false},
-		{"nothing", "", 0x1234, 0, false, false},
+		{"time exceeded", exceeded, 0x1234, 0x301, passed, true},
+		{"of another's request", exceeded, 0x1235, 0, passed, false},
+		{"arrived", reply, 0x1234, 0x301, arrived, true},
+		{"another's echo", reply, 0x1235, 0, passed, false},
+		{"to another destination", "0b00000000000000" + "4500002d00004000010100000a140002cb007103" + quotedEcho, 0x1234, 0, passed, false},
+		{"of a datagram", "0b00000000000000" + "4500002d00004000011100000a140002cb007102" + quotedEcho, 0x1234, 0, passed, false},
+		{"of an echo reply", "0b00000000000000" + quotedIP + "0000000012340301", 0x1234, 0, passed, false},
+		{"quotes too little", "0b00000000000000" + quotedIP + "08000000", 0x1234, 0, passed, false},
+		{"header length beyond the end", "0b00000000000000" + "4f" + quotedIP[2:] + quotedEcho, 0x1234, 0, passed, false},
+		{"header length below a header", "0b00000000000000" + "41" + quotedIP[2:] + quotedEcho, 0x1234, 0, passed, false},
+		{"unreachable", "03" + exceeded[2:], 0x1234, 0x301, refused, true},
+		{"nothing", "", 0x1234, 0, passed, false},
 	} {
-		seq, arrived, ok := match(unhex(t, c.message), dst, c.id)
-		if seq != c.seq || arrived != c.arrived || ok != c.ok {
-			t.Errorf("%s: %v, %v, %v; want %v, %v, %v", c.name, seq, arrived, ok, c.seq, c.arrived, c.ok)
+		seq, what, ok := match(unhex(t, c.message), dst, c.id)
+		if seq != c.seq || what != c.what || ok != c.ok {
+			t.Errorf("%s: %v, %v, %v; want %v, %v, %v", c.name, seq, what, ok, c.seq, c.what, c.ok)
 		}
 	}
 }

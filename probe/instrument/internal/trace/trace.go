@@ -34,6 +34,9 @@ type Trace struct {
 	Tries   int           // requests for each limit at most; at least 1
 	Spacing time.Duration // between two tries
 	Wait    time.Duration // for the answer to the last try
+	// Refusals says that a router that has no way on (Destination Unreachable) is
+	// heard too. Which limit it is at is then a guess: the least at which it refused.
+	Refusals bool
 	// Heard is told of each limit's first answer as it comes, from Run's own
 	// goroutine; true ends the trace. nil: it ends when nothing is left to hear.
 	Heard func(Answer) (enough bool)
@@ -45,6 +48,7 @@ type Answer struct {
 	Address   netip.Addr // of who answered; no zone
 	RoundTrip time.Duration
 	Arrived   bool // the destination itself answered
+	Refused   bool // a router has no way on
 }
 
 // Report is what a trace cost, and what the kernel did not take.
@@ -88,10 +92,10 @@ type sender struct {
 	transmitted ledger.Packets // run's own, as is failed
 	failed      error
 
-	mu      sync.Mutex // guards what follows
-	heard   map[int]bool
-	arrived int // the least limit at which the destination answered; 0: none
-	sent    map[int]time.Time
+	mu    sync.Mutex // guards what follows
+	heard map[int]bool
+	end   int // the least limit at which the way ended, well or not; 0: none
+	sent  map[int]time.Time
 }
 
 // run makes the requests, one for each limit that is still silent in each round.
@@ -122,7 +126,7 @@ func (s *sender) run(ctx context.Context) {
 func (s *sender) wanted(limit, seq int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.heard[limit] || s.arrived != 0 && limit > s.arrived {
+	if s.heard[limit] || s.end != 0 && limit > s.end {
 		return false
 	}
 	s.sent[seq] = time.Now()
@@ -142,11 +146,11 @@ func (s *sender) hear() (received ledger.Packets) {
 		if !ok {
 			continue
 		}
-		seq, arrived, ok := match(buf[:n], s.trace.To, s.id)
-		if !ok || arrived && addr != s.trace.To.WithZone("") {
+		seq, what, ok := match(buf[:n], s.trace.To, s.id)
+		if !ok || what == arrived && addr != s.trace.To.WithZone("") || what == refused && !s.trace.Refusals {
 			continue
 		}
-		a, first, left := s.take(seq, arrived, now)
+		a, first, left := s.take(seq, what, now)
 		if a.Limit == 0 {
 			continue // of no request of ours
 		}
@@ -160,21 +164,21 @@ func (s *sender) hear() (received ledger.Packets) {
 }
 
 // take enters an answer. left is how many limits may still be heard of.
-func (s *sender) take(seq int, arrived bool, now time.Time) (a Answer, first bool, left int) {
+func (s *sender) take(seq int, what meaning, now time.Time) (a Answer, first bool, left int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, asked := s.sent[seq]
 	if !asked {
 		return Answer{}, false, 0
 	}
-	a = Answer{Limit: seq >> 8, RoundTrip: now.Sub(at), Arrived: arrived}
+	a = Answer{Limit: seq >> 8, RoundTrip: now.Sub(at), Arrived: what == arrived, Refused: what == refused}
 	first = !s.heard[a.Limit]
 	s.heard[a.Limit] = true
-	if arrived && (s.arrived == 0 || a.Limit < s.arrived) {
-		s.arrived = a.Limit
+	if what != passed && (s.end == 0 || a.Limit < s.end) {
+		s.end = a.Limit
 	}
 	for _, l := range s.trace.Limits {
-		if !s.heard[l] && (s.arrived == 0 || l < s.arrived) {
+		if !s.heard[l] && (s.end == 0 || l < s.end) {
 			left++
 		}
 	}
@@ -220,37 +224,46 @@ func address(a net.Addr) (netip.Addr, bool) {
 	return addr.Unmap(), ok
 }
 
+// meaning is what an answer says.
+type meaning int
+
+const (
+	passed  meaning = iota // the hop limit ended at a router
+	arrived                // the destination answered
+	refused                // a router has no way on
+)
+
 // match reads a received ICMP message: is it about one of the requests to dst
-// under this id, with which sequence number, and did it arrive? Every ICMP message
-// that reaches the box comes here, from whomever.
-func match(b []byte, dst netip.Addr, id int) (seq int, arrived, ok bool) {
+// under this id, with which sequence number, and what does it say? Every ICMP
+// message that reaches the box comes here, from whomever.
+func match(b []byte, dst netip.Addr, id int) (seq int, what meaning, ok bool) {
 	protocol, echo := 1, byte(ipv4.ICMPTypeEcho)
 	if dst.Is6() {
 		protocol, echo = 58, byte(ipv6.ICMPTypeEchoRequest)
 	}
 	m, err := icmp.ParseMessage(protocol, b)
 	if err != nil {
-		return 0, false, false
+		return 0, 0, false
 	}
-	switch m.Type {
-	case ipv4.ICMPTypeEchoReply, ipv6.ICMPTypeEchoReply:
-		e, isEcho := m.Body.(*icmp.Echo)
-		if !isEcho || e.ID != id {
-			return 0, false, false
+	var quote []byte
+	switch body := m.Body.(type) {
+	case *icmp.Echo:
+		if body.ID != id || m.Type != ipv4.ICMPTypeEchoReply && m.Type != ipv6.ICMPTypeEchoReply {
+			return 0, 0, false
 		}
-		return e.Seq, true, true
-	case ipv4.ICMPTypeTimeExceeded, ipv6.ICMPTypeTimeExceeded:
-		body, isTime := m.Body.(*icmp.TimeExceeded)
-		if !isTime {
-			return 0, false, false
-		}
-		q, ok := quoted(body.Data, dst)
-		if !ok || q[0] != echo || int(binary.BigEndian.Uint16(q[4:])) != id {
-			return 0, false, false
-		}
-		return int(binary.BigEndian.Uint16(q[6:])), false, true
+		return body.Seq, arrived, true
+	case *icmp.TimeExceeded:
+		quote = body.Data
+	case *icmp.DstUnreach:
+		quote, what = body.Data, refused
+	default:
+		return 0, 0, false
 	}
-	return 0, false, false
+	q, ok := quoted(quote, dst)
+	if !ok || q[0] != echo || int(binary.BigEndian.Uint16(q[4:])) != id {
+		return 0, 0, false
+	}
+	return int(binary.BigEndian.Uint16(q[6:])), what, true
 }
 
 // quoted returns the first eight bytes of the ICMP message to dst that an error

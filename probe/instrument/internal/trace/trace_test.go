@@ -8,33 +8,6 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
 )
 
-// row is the test's own place at the end of a row of routers, and a server
-// behind them.
-func row(t *testing.T, prefixes ...string) (server *nettest.Host, routers []*nettest.Host) {
-	t.Helper()
-	last := nettest.Here(t)
-	for i, p := range prefixes {
-		near, far := netip.MustParsePrefix(p).Addr().Next(), netip.MustParsePrefix(p).Addr().Next().Next()
-		bits := p[len(netip.MustParsePrefix(p).Addr().String()):]
-		next := nettest.New(t)
-		last.Cable("down", next, "up")
-		last.Address("down", near.String()+bits)
-		next.Address("up", far.String()+bits)
-		last.Route("default", far.String())
-		for j := range i { // the way back
-			next.Route(prefixes[j], near.String())
-		}
-		if i < len(prefixes)-1 {
-			next.Forward()
-			next.Sysctl("ipv6/conf/all/forwarding", "1")
-			next.Sysctl("ipv6/icmp/ratelimit", "0")
-			routers = append(routers, next)
-		}
-		last = next
-	}
-	return last, routers
-}
-
 func collect(t *testing.T, tr Trace) (answers []Answer, r Report) {
 	t.Helper()
 	tr.Tries, tr.Spacing, tr.Wait = 2, 100*time.Millisecond, time.Second
@@ -75,7 +48,7 @@ func TestWay(t *testing.T) {
 		"IPv6": {[]string{"2001:db8:1::/64", "2001:db8:2::/64", "2001:db8:3::/64"}, "2001:db8:3::2", []string{"2001:db8:1::2", "2001:db8:2::2", "2001:db8:3::2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, routers := row(t, c.prefixes...)
+			_, routers := nettest.Row(t, c.prefixes...)
 			to := netip.MustParseAddr(c.to)
 			answers, r := collect(t, Trace{To: to, Limits: []int{1, 2, 3, 4, 5}})
 			for i, want := range c.want {
@@ -108,7 +81,7 @@ func TestEnough(t *testing.T) {
 	if !nettest.Private(t) {
 		return
 	}
-	row(t, "192.168.1.0/24", "203.0.113.0/24")
+	nettest.Row(t, "192.168.1.0/24", "203.0.113.0/24")
 	begun := time.Now()
 	n := 0
 	_, err := Trace{To: netip.MustParseAddr("203.0.113.77"), Limits: []int{1, 2}, Tries: 3, Spacing: time.Second, Wait: 20 * time.Second,
