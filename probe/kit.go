@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -10,7 +11,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/page"
+	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
@@ -25,6 +29,7 @@ import (
 // interface stays.
 type kit struct {
 	line *ledger.Ledger
+	now  func() time.Time // judges certificates
 	log  *slog.Logger
 
 	mu      sync.Mutex
@@ -34,7 +39,13 @@ type kit struct {
 	usageOf string
 }
 
-func newKit(line *ledger.Ledger, log *slog.Logger) *kit { return &kit{line: line, log: log} }
+func newKit(line *ledger.Ledger, now func() time.Time, log *slog.Logger) *kit {
+	return &kit{line: line, now: now, log: log}
+}
+
+// rareInterval is the mean time between two looks at resolvers, at pages or at
+// the path, if the collector does not say.
+const rareInterval = time.Hour
 
 // set is what a configuration has the probe measure.
 func (k *kit) set(c *wirepb.ProbeConfig, local Local) schedule.Set {
@@ -71,8 +82,43 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 		{Kind: measure.KindLatency, Measure: lat.Measure, Idle: true},
 		{Kind: measure.KindUsage, Measure: k.usage.Measure},
 	}
+	s.Rare = k.rare(c)
 	s.Heavy = k.heavy(c)
 	return s
+}
+
+// rare is what tells a bad line from a bad resolver, service or upstream.
+func (k *kit) rare(c *wirepb.ProbeConfig) (all []schedule.Rare) {
+	every := max(orDefault(c.RareIntervalNs, rareInterval), 10*time.Second)
+	add := func(kind measure.Kind, measurement func(context.Context) []measure.Result, err error) {
+		if err != nil {
+			k.log.Error("not measured with this configuration", "kind", kind, "err", err)
+			return
+		}
+		all = append(all, schedule.Rare{Kind: kind, Every: every, Idle: true, Measure: measurement})
+	}
+	if len(c.DnsTargets) > 0 {
+		o := dns.Options{Ledger: k.line}
+		for _, t := range c.DnsTargets[:min(len(c.DnsTargets), dns.MaxQuestions)] {
+			o.Questions = append(o.Questions, dns.Question{ID: measure.TargetID(t.Id), Name: t.Name,
+				Resolver: k.address("dns_targets.resolver", t.Resolver), Port: uint16(min(t.Port, math.MaxUint16))})
+		}
+		in, err := dns.New(o)
+		add(measure.KindDNS, in.Measure, err)
+	}
+	if len(c.PageTargets) > 0 {
+		o := page.Options{Ledger: k.line, Now: k.now}
+		for _, t := range c.PageTargets[:min(len(c.PageTargets), page.MaxPages)] {
+			o.Pages = append(o.Pages, page.Page{ID: measure.TargetID(t.Id), URL: t.Url})
+		}
+		in, err := page.New(o)
+		add(measure.KindHTTP, in.Measure, err)
+	}
+	if c.LatencyAddress != "" {
+		in := path.New(path.Options{Target: measure.TargetID(c.LatencyTarget), Host: c.LatencyAddress, Ledger: k.line})
+		add(measure.KindPath, func(ctx context.Context) []measure.Result { return []measure.Result{in.Measure(ctx)} }, nil)
+	}
+	return all
 }
 
 func (k *kit) reachOptions(c *wirepb.ProbeConfig, local Local) reach.Options {

@@ -81,16 +81,22 @@ type Probe struct {
 	mu         sync.Mutex
 	config     *wirepb.ProbeConfig
 	version    uint64
-	seen       map[measure.Kind]bool // whether the last result of a kind worked
-	reach      measure.Result        // the latest
+	seen       map[subject]bool // whether the last result about it worked
+	reach      measure.Result   // the latest
 	spoolFails bool
-	sick       map[measure.Kind]measure.Reason // kinds that fail for the box's own reasons
+	sick       map[measure.Kind]measure.Reason // vital kinds that fail for the box's own reasons
+}
+
+// subject is what results speak of again and again.
+type subject struct {
+	kind   measure.Kind
+	target measure.TargetID
 }
 
 // New reads the identity and opens the spool.
 func New(o Options) (*Probe, error) {
 	p := &Probe{opt: o, log: o.Logger, state: enroll.State{Dir: o.StateDir}, reg: prometheus.NewRegistry(),
-		pulse: newPulse(), sealNow: make(chan struct{}, 1), seen: map[measure.Kind]bool{}, sick: map[measure.Kind]measure.Reason{}}
+		pulse: newPulse(), sealNow: make(chan struct{}, 1), seen: map[subject]bool{}, sick: map[measure.Kind]measure.Reason{}}
 	var err error
 	if p.id, err = p.state.Identity(); err != nil {
 		return nil, err
@@ -125,7 +131,7 @@ func New(o Options) (*Probe, error) {
 
 func (p *Probe) assemble() error {
 	p.line = ledger.New(ledger.Options{})
-	p.kit = newKit(p.line, p.log)
+	p.kit = newKit(p.line, p.time.Floor, p.log)
 	p.runner = schedule.New(schedule.Options{Probe: p.id.Probe, Set: p.set, Now: p.time.Reading,
 		LastSlot: p.spool.LastSlot, Record: p.record, Logger: p.log})
 	u, err := url.Parse(p.id.Collector)
@@ -193,21 +199,36 @@ func (p *Probe) record(r measure.Result) {
 	if r.Kind == measure.KindReach {
 		p.reach = r
 	}
-	switch r.Reason {
-	case measure.ReasonPermission, measure.ReasonInternal:
+	switch ails := r.Reason == measure.ReasonPermission || r.Reason == measure.ReasonInternal; {
+	case ails && vital(r.Kind):
 		p.sick[r.Kind] = r.Reason
 	default:
 		delete(p.sick, r.Kind)
 	}
+	about := subject{r.Kind, r.Target}
+	if r.Kind == measure.KindDownload || r.Kind == measure.KindUpload {
+		about.target = "" // drawn by lot
+	}
 	works, told := worked(r), r.Outcome != measure.Skipped
-	before, known := p.seen[r.Kind]
+	before, known := p.seen[about]
 	if told {
-		p.seen[r.Kind] = works
+		p.seen[about] = works
 	}
 	p.mu.Unlock()
 	if told && (!known || before != works) {
 		p.soon()
 	}
+}
+
+// vital reports whether a probe without this instrument is no probe of a line any
+// more. What else a box may not do (ask the modem, open a raw socket for the path)
+// shows in the results, and makes no faulty probe of it.
+func vital(k measure.Kind) bool {
+	switch k {
+	case measure.KindReach, measure.KindLatency, measure.KindUsage, measure.KindDownload, measure.KindUpload:
+		return true
+	}
+	return false
 }
 
 // worked reports whether the line did what the result asked of it.
@@ -222,6 +243,9 @@ func worked(r measure.Result) bool {
 	case measure.KindLatency:
 		v, ok := r.Value(measure.PacketLossRatio)
 		return ok && v < 1
+	case measure.KindPath:
+		v, ok := r.Value(measure.PathReached)
+		return ok && v > 0
 	}
 	return true
 }

@@ -12,7 +12,7 @@ import (
 
 func TestAliveWhileTheRunnerTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Probe{pulse: newPulse(), config: &wirepb.ProbeConfig{}, kit: newKit(ledger.New(ledger.Options{}), slog.New(slog.DiscardHandler))}
+		p := &Probe{pulse: newPulse(), config: &wirepb.ProbeConfig{}, kit: newKit(ledger.New(ledger.Options{}), time.Now, slog.New(slog.DiscardHandler))}
 		for range 5 {
 			if !p.Alive() {
 				t.Fatal("not alive")

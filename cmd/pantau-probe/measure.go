@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -18,7 +19,10 @@ import (
 
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
 	"github.com/pantau-desa/pantau/probe/clock"
+	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/page"
+	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
@@ -34,28 +38,40 @@ type measurement struct {
 	speed.Merged
 	// Targets are the single answers of reach, 0 or 1.
 	Targets map[measure.TargetID]float64 `json:"targets,omitempty"`
+	// Hops are what answered on the way of a path.
+	Hops []hop `json:"hops,omitempty"`
+}
+
+type hop struct {
+	Limit     int        `json:"limit"`
+	Address   netip.Addr `json:"address"`
+	RoundTrip float64    `json:"round_trip_seconds"`
 }
 
 type measureFlags struct {
-	target, iface, out string
-	duration           time.Duration
+	target, iface, resolver, out string
+	duration                     time.Duration
 }
 
 func measureCommand() *cobra.Command {
 	var f measureFlags
 	c := &cobra.Command{
 		Use:   "measure KIND",
-		Short: "Run one instrument once, now: speed, latency, reach or usage",
+		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http or path",
 		Long: `Run one instrument once, now, without being enrolled.
 
   speed    download and upload against a measurement server (--target URL)
   latency  round-trip time, jitter and loss to a host (--target HOST)
   reach    what answers: carrier, LAN gateway, first hop, a target (--target HOST or HOST:PORT)
   usage    what an interface carries within --duration (--interface NAME)
+  dns      how long a resolver takes (--target NAME, --resolver ADDRESS; else the box's own)
+  http     how long a page takes to begin (--target URL)
+  path     the routers on the way to a host (--target HOST)
 
 The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 		Example: `  pantau-probe measure speed --target http://ukur.example.id:7442/speedtest
-  pantau-probe measure latency --target 192.0.2.1 --json -`,
+  pantau-probe measure latency --target 192.0.2.1 --json -
+  pantau-probe measure dns --target www.example.id --resolver 192.0.2.53`,
 		Args: cli.Args(cobra.MatchAll(cobra.ExactArgs(1), func(_ *cobra.Command, args []string) error {
 			if !slices.Contains(handKinds, args[0]) {
 				return fmt.Errorf("%q is not a kind: one of %v", args[0], handKinds)
@@ -81,14 +97,15 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&f.target, "target", "", "what to measure against: a URL for speed, else HOST or HOST:PORT")
+	c.Flags().StringVar(&f.target, "target", "", "what to measure against: a URL for speed and http, a name for dns, else HOST or HOST:PORT")
+	c.Flags().StringVar(&f.resolver, "resolver", "", "address of the resolver to ask, for dns; without one the box's own")
 	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
 	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, or of watching usage")
 	return c
 }
 
-var handKinds = []string{"speed", "latency", "reach", "usage"}
+var handKinds = []string{"speed", "latency", "reach", "usage", "dns", "http", "path"}
 
 func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement, error) {
 	clocks, err := clock.Open()
@@ -129,6 +146,30 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 			r = in.Measure(ctx)
 			r.Duration = clocks.Now().Mono - start.Mono
 		}
+	case "dns":
+		q := dns.Question{ID: handTarget, Name: f.target}
+		if r = without(measure.KindDNS, dns.Method, dns.MethodVersion, "say which name: --target NAME"); f.target != "" {
+			if f.resolver != "" {
+				if q.Resolver, err = netip.ParseAddr(f.resolver); err != nil {
+					return measurement{}, cli.Usage(fmt.Errorf("--resolver: %w", err))
+				}
+			}
+			in, err := dns.New(dns.Options{Questions: []dns.Question{q}, Ledger: line})
+			if err != nil {
+				return measurement{}, cli.Usage(err)
+			}
+			r = in.Measure(ctx)[0]
+		}
+	case "http":
+		if r = without(measure.KindHTTP, page.Method, page.MethodVersion, "say which page: --target URL"); f.target != "" {
+			in, err := page.New(page.Options{Pages: []page.Page{{ID: handTarget, URL: f.target}}, Ledger: line})
+			if err != nil {
+				return measurement{}, cli.Usage(err)
+			}
+			r = in.Measure(ctx)[0]
+		}
+	case "path":
+		r = path.New(path.Options{Target: handTarget, Host: hostOf(f.target), Ledger: line}).Measure(ctx)
 	}
 	r.MeasuredAt = start.Wall
 	m := speed.Merged{Kind: kind, Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Instrument: r.Instrument,
@@ -142,7 +183,11 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 			targets[v.Target] = v.Number
 		}
 	}
-	return finish(m, targets), nil
+	done := finish(m, targets)
+	for _, h := range r.Hops {
+		done.Hops = append(done.Hops, hop{h.Limit, h.Address, h.RoundTrip.Seconds()})
+	}
+	return done, nil
 }
 
 func finish(m speed.Merged, targets map[measure.TargetID]float64) measurement {
@@ -151,8 +196,12 @@ func finish(m speed.Merged, targets map[measure.TargetID]float64) measurement {
 }
 
 func noTarget(k measure.Kind) measure.Result {
-	return measure.Result{Kind: k, Instrument: speed.InstrumentName, MethodVersion: speed.MethodVersion}.
-		Skip(measure.ReasonNoTarget, "say against which server: --target URL")
+	return without(k, speed.InstrumentName, speed.MethodVersion, "say against which server: --target URL")
+}
+
+// without is what comes of an instrument that was not told what to measure.
+func without(k measure.Kind, instrument, version, say string) measure.Result {
+	return measure.Result{Kind: k, Instrument: instrument, MethodVersion: version}.Skip(measure.ReasonNoTarget, say)
 }
 
 // hostOf takes a host from HOST, HOST:PORT or a URL.
@@ -198,6 +247,9 @@ func show(c *cobra.Command, m measurement) error {
 	for _, id := range slices.Sorted(maps.Keys(m.Targets)) {
 		fmt.Fprintf(w, "target %s\t%s\n", id, human(measure.TargetReachable, m.Targets[id]))
 	}
+	for _, h := range m.Hops {
+		fmt.Fprintf(w, "hop %d\t%v\t%.2f ms\n", h.Limit, h.Address, h.RoundTrip*1e3)
+	}
 	fmt.Fprintf(w, "took\t%.1f s, %.2f MB received, %.2f MB sent\n", m.Duration, float64(m.BytesReceived)/1e6, float64(m.BytesSent)/1e6)
 	return w.Flush()
 }
@@ -206,7 +258,8 @@ func human(k measure.Metric, v float64) string {
 	switch k {
 	case measure.DownloadBitsPerSecond, measure.UploadBitsPerSecond:
 		return fmt.Sprintf("%.2f Mbps", v/1e6)
-	case measure.LatencySecondsMin, measure.LatencySecondsMedian, measure.LatencySecondsP95, measure.JitterSeconds:
+	case measure.LatencySecondsMin, measure.LatencySecondsMedian, measure.LatencySecondsP95, measure.JitterSeconds,
+		measure.DNSAnswerSeconds, measure.HTTPFirstByteSeconds, measure.HTTPLookupSeconds, measure.HTTPConnectSeconds, measure.HTTPTLSSeconds:
 		return fmt.Sprintf("%.2f ms", v*1e3)
 	case measure.PacketLossRatio:
 		return fmt.Sprintf("%.1f%%", v*100)

@@ -40,6 +40,7 @@ type serveSettings struct {
 		Heartbeat     time.Duration `mapstructure:"heartbeat"`
 		SpeedMean     time.Duration `mapstructure:"speed_mean"`
 		SpeedDuration time.Duration `mapstructure:"speed_duration"`
+		Rare          time.Duration `mapstructure:"rare"`
 	} `mapstructure:"probes"`
 	States struct {
 		DownAfter time.Duration `mapstructure:"down_after"`

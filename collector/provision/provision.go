@@ -23,7 +23,11 @@ type Schedule struct {
 	Heartbeat     time.Duration // 30 s
 	SpeedMean     time.Duration // mean time between two speed tests; 6 h
 	SpeedDuration time.Duration // of one direction; 10 s
+	Rare          time.Duration // mean time between two of dns, http or path; 1 h
 }
+
+// Most is how many questions, and how many pages, a probe is given: the nearest.
+const Most = 8
 
 // Check returns what is wrong with the schedule, by the name of the field.
 func (s Schedule) Check() map[string]string {
@@ -39,6 +43,7 @@ func (s Schedule) Check() map[string]string {
 	bounds("heartbeat", s.Heartbeat, 5*time.Second, 55*time.Second) // three of them fit the 170 s of silence
 	bounds("speed_mean", s.SpeedMean, 30*time.Second, 31*24*time.Hour)
 	bounds("speed_duration", s.SpeedDuration, 2*time.Second, 60*time.Second)
+	bounds("rare", s.Rare, 30*time.Second, 7*24*time.Hour)
 	return wrong
 }
 
@@ -96,6 +101,7 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 		LightIntervalNs: int64(p.schedule.Light), SealIntervalNs: int64(p.schedule.Seal),
 		TransitionSealMinNs: int64(p.schedule.Transition), HeartbeatIntervalNs: int64(p.schedule.Heartbeat),
 		SpeedMeanIntervalNs: int64(p.schedule.SpeedMean), SpeedDurationNs: int64(p.schedule.SpeedDuration),
+		RareIntervalNs: int64(p.schedule.Rare),
 	}
 	for _, t := range inv.ReachTargets(place.Site, at) {
 		c.ReachTargets = append(c.ReachTargets, &wirepb.ReachTarget{Id: string(t.ID), Address: t.Address, Port: uint32(t.Port)})
@@ -103,9 +109,20 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 	for _, t := range inv.SpeedTargets(place.Site, at) {
 		c.SpeedTargets = append(c.SpeedTargets, &wirepb.SpeedTarget{Id: string(t.ID), Url: t.URL})
 	}
+	for _, t := range nearest(inv.DNSTargets(place.Site, at)) {
+		c.DnsTargets = append(c.DnsTargets, &wirepb.DNSTarget{Id: string(t.ID), Name: t.Question, Resolver: t.Address, Port: uint32(t.Port)})
+	}
+	for _, t := range nearest(inv.PageTargets(place.Site, at)) {
+		c.PageTargets = append(c.PageTargets, &wirepb.PageTarget{Id: string(t.ID), Url: t.URL})
+	}
+	if s, ok := inv.Site(place.Site, at); ok {
+		c.Mobile = s.Access == inventory.Access4G
+	}
 	if t, ok := inv.LatencyTarget(place.Site, at); ok {
 		c.LatencyTarget, c.LatencyAddress = string(t.ID), t.Address
 	}
 	version, err := wire.ConfigVersion(c)
 	return c, version, err
 }
+
+func nearest(ts []inventory.Target) []inventory.Target { return ts[:min(len(ts), Most)] }

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,13 +10,18 @@ import (
 )
 
 func files(gateway string) map[string][]byte {
+	pages := "kas,OLT-1,http,,,https://kas.example.id/?desa=1,,,2025-01-01\n"
+	for i := range 9 {
+		pages += fmt.Sprintf("page-%d,,http,,,https://page.example.id/%d,,,2025-01-01\n", i, i)
+	}
 	f := map[string]string{
 		"regions.csv": "code,name,valid_from\n33,Jawa Tengah,2025-01-01\n33.10,Kabupaten Klaten,2025-01-01\n33.10.15,Wonosari,2025-01-01\n33.10.15.2002,Bener,2025-01-01\n",
 		"isps.csv":    "isp,name,valid_from\na,A,2025-01-01\n",
 		"nodes.csv":   "node,type,parent,name,valid_from\nOLT-1,olt,,OLT,2025-01-01\nODP-1,odp,OLT-1,ODP,2025-01-01\n",
-		"targets.csv": "target,node,method,address,port,url,latency,valid_from\n" +
-			"olt,OLT-1,icmp,192.0.2.1,,,yes,2025-01-01\nweb,,tcp,www.example.id,443,,,2025-01-01\n" +
-			"ukur,,speed,,,http://ukur.example.id:7442/speedtest,,2025-01-01\n",
+		"targets.csv": "target,node,method,address,port,url,question,latency,valid_from\n" +
+			"olt,OLT-1,icmp,192.0.2.1,,,,yes,2025-01-01\nweb,,tcp,www.example.id,443,,,,2025-01-01\n" +
+			"ukur,,speed,,,http://ukur.example.id:7442/speedtest,,,2025-01-01\n" +
+			"own,OLT-1,dns,,,,*.ukur.example.id,,2025-01-01\nisp,,dns,192.0.2.53,5353,,www.example.id,,2025-01-01\n" + pages,
 		"sites.csv":  "site,village,name,isp,access,odp,valid_from\ns1,33.10.15.2002,Kantor,a,fiber,ODP-1,2025-01-01\n",
 		"plans.csv":  "site,download_mbps,upload_mbps,source_document,valid_from\ns1,20,10,Kontrak 1,2025-01-01\n",
 		"probes.csv": "probe,site,usage_interface,lan_gateway,valid_from,valid_to\np1,s1,br-lan," + gateway + ",2025-01-01,2026-07-01\n",
@@ -54,6 +60,13 @@ func TestConfigIsWhatTheInventorySays(t *testing.T) {
 			t.Errorf("%s at port %d, want %d", r.Id, r.Port, want)
 		}
 	}
+	if d := c.DnsTargets; len(d) != 2 || d[0].Name != "*.ukur.example.id" || d[0].Resolver != "" || d[0].Port != 0 ||
+		d[1].Name != "www.example.id" || d[1].Resolver != "192.0.2.53" || d[1].Port != 5353 {
+		t.Errorf("questions %v", d)
+	}
+	if len(c.PageTargets) != Most || c.PageTargets[0].Url != "https://kas.example.id/?desa=1" || c.Mobile || c.RareIntervalNs != 0 {
+		t.Errorf("pages %v, mobile %v", c.PageTargets, c.Mobile)
+	}
 	if _, again, _ := p.Config("p1", at.Add(5*time.Hour)); again != version {
 		t.Error("the same facts have another version")
 	}
@@ -70,13 +83,13 @@ func TestScheduleIsChecked(t *testing.T) {
 	if wrong := (Schedule{}).Check(); len(wrong) > 0 {
 		t.Errorf("the defaults are wrong: %v", wrong)
 	}
-	wrong := Schedule{Light: time.Second, Heartbeat: time.Minute, SpeedMean: time.Second}.Check()
-	for _, key := range []string{"light", "heartbeat", "speed_mean"} {
+	wrong := Schedule{Light: time.Second, Heartbeat: time.Minute, SpeedMean: time.Second, Rare: time.Second}.Check()
+	for _, key := range []string{"light", "heartbeat", "speed_mean", "rare"} {
 		if wrong[key] == "" {
 			t.Errorf("%s is let through", key)
 		}
 	}
-	if len(wrong) != 3 {
+	if len(wrong) != 4 {
 		t.Errorf("%v", wrong)
 	}
 }

@@ -336,7 +336,34 @@ func (r *record) host(name string) string {
 	return ""
 }
 
-// port reads a TCP port; 0 if the cell is empty.
+// question reads a host name; its first label may be *.
+func (r *record) question(name string) string {
+	s := r.cell(name)
+	rest := strings.TrimPrefix(s, "*.")
+	_, err := netip.ParseAddr(rest)
+	if s != "" && (err == nil || !validHost(rest)) {
+		r.fail(fmt.Sprintf("%s %s is not a host name", name, quote(s)), "Write a name such as www.example.id, or *.ukur.example.id for one that no cache knows")
+		return ""
+	}
+	return s
+}
+
+// page reads the http or https address of a page.
+func (r *record) page(name string) string {
+	s := r.cell(name)
+	if s == "" {
+		return ""
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u.Hostname()) || u.User != nil ||
+		u.Fragment != "" || strings.Contains(s, " ") || !validPort(u) {
+		r.fail(fmt.Sprintf("%s %s is not the address of a page", name, quote(s)), "Write it as https://layanan.example.id/, without a name and password")
+		return ""
+	}
+	return s
+}
+
+// port reads a port; 0 if the cell is empty.
 func (r *record) port(name string) uint16 {
 	s := r.cell(name)
 	if s == "" {
@@ -344,7 +371,7 @@ func (r *record) port(name string) uint16 {
 	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		r.fail(fmt.Sprintf("%s %s is not between 1 and 65535", name, quote(s)), "Write the TCP port's number, such as 443")
+		r.fail(fmt.Sprintf("%s %s is not between 1 and 65535", name, quote(s)), "Write the port's number, such as 443")
 		return 0
 	}
 	return uint16(n)

@@ -74,6 +74,8 @@ const (
 	MethodICMP  Method = "icmp"
 	MethodTCP   Method = "tcp"   // connect
 	MethodSpeed Method = "speed" // a measurement server
+	MethodDNS   Method = "dns"   // a question to a resolver
+	MethodHTTP  Method = "http"  // a page
 )
 
 // Region is a province, regency or district. Its code is Kemendagri's: PP,
@@ -188,15 +190,19 @@ type Node struct {
 
 // Target is something that answers.
 type Target struct {
-	ID      measure.TargetID
-	Name    string
-	Node    NodeID // where it stands; empty: beyond the provider's network
-	Region  string // only for sites in this region; empty: for all
-	Method  Method
-	Address string // host of icmp and tcp
-	Port    uint16 // of tcp, else 0
-	URL     string // base URL of speed, without a slash at its end
-	Latency bool   // latency may be measured to it; icmp only
+	ID     measure.TargetID
+	Name   string
+	Node   NodeID // where it stands; empty: beyond the provider's network
+	Region string // only for sites in this region; empty: for all
+	Method Method
+	// Address is the host of icmp and tcp; of dns the resolver's IP address, empty
+	// for the probe's own resolver.
+	Address string
+	Port    uint16 // of tcp and dns, else 0; of dns 0 is 53
+	// URL is the base of speed, without a slash at its end, or a page of http.
+	URL      string
+	Question string // the name that dns asks for; a first label * is a random one
+	Latency  bool   // latency may be measured to it; icmp only
 	Validity
 }
 
@@ -502,7 +508,19 @@ func (inv *Inventory) Targets(at time.Time) []Target {
 // on the way from its ODP to the top, then those beyond, of the narrowest region
 // first.
 func (inv *Inventory) ReachTargets(site measure.SiteID, at time.Time) []Target {
-	return inv.targetsFor(site, at, func(t Target) bool { return t.Method != MethodSpeed })
+	return inv.targetsFor(site, at, func(t Target) bool { return t.Method == MethodICMP || t.Method == MethodTCP })
+}
+
+// DNSTargets returns the questions that a site's probes ask resolvers, in the
+// order of ReachTargets.
+func (inv *Inventory) DNSTargets(site measure.SiteID, at time.Time) []Target {
+	return inv.targetsFor(site, at, func(t Target) bool { return t.Method == MethodDNS })
+}
+
+// PageTargets returns the pages that a site's probes ask for, in the order of
+// ReachTargets.
+func (inv *Inventory) PageTargets(site measure.SiteID, at time.Time) []Target {
+	return inv.targetsFor(site, at, func(t Target) bool { return t.Method == MethodHTTP })
 }
 
 // SpeedTargets returns the measurement servers of a site in the order in which

@@ -144,6 +144,9 @@ func TestListsAtInstant(t *testing.T) {
 		{"reach of no site", ids(inv.ReachTargets("s9", april), target), ""},
 		{"speed of s1", ids(inv.SpeedTargets("s1", january), target), "ukur-b ukur-a"},
 		{"speed of s5", ids(inv.SpeedTargets("s5", january), target), "ukur-a"},
+		{"questions of s1", ids(inv.DNSTargets("s1", january), target), "dns-own dns-isp"},
+		{"questions of s5", ids(inv.DNSTargets("s5", january), target), ""},
+		{"pages of s1", ids(inv.PageTargets("s1", january), target), "kas"},
 		{"latency of s1, January", latency("s1", january), "exchange"},
 		{"latency of s1, April", latency("s1", april), "klaten"},
 		{"latency of s5, April", latency("s5", april), "exchange"},
@@ -159,6 +162,12 @@ func TestListsAtInstant(t *testing.T) {
 	}
 	if x, _ := inv.Target("ukur-a", january); x.URL != "http://192.0.2.10:7442/speedtest" {
 		t.Errorf("url %q", x.URL)
+	}
+	if x, _ := inv.Target("dns-isp", january); x.Question != "www.example.id" || x.Address != "2001:db8::53" || x.Port != 5353 {
+		t.Errorf("question %+v", x)
+	}
+	if x, _ := inv.Target("kas", january); x.URL != "https://kas.example.id:8443/?desa=1" {
+		t.Errorf("page %q", x.URL)
 	}
 	if p, _ := inv.Probe("kl-0006", january); p.UsageInterface != "eth0" || p.LANGateway != "fe80::1" || p.FirstHop != "" {
 		t.Errorf("placement %+v", p)
@@ -537,6 +546,9 @@ func TestKlaten(t *testing.T) {
 				t.Errorf("%s has %d reach targets", s.ID, len(reach))
 			}
 		}
+		if len(inv.DNSTargets(s.ID, now)) != 1 || len(inv.PageTargets(s.ID, now)) != 1 {
+			t.Errorf("%s has no question, or no page", s.ID)
+		}
 		if len(inv.SpeedTargets(s.ID, now)) != 2 {
 			t.Errorf("%s has not two speed targets", s.ID)
 		}
@@ -582,7 +594,7 @@ func country(villages int) map[string][]byte {
 	const since = "2026-01-01;"
 	provinces := []string{"11", "33", "35", "53", "64", "91"}
 	row(fileISPs, "a", "Penyedia Contoh A", "", "", "", since, "")
-	row(fileTargets, "ix", "", "", "", "icmp", "192.0.2.1", "", "", "yes", since, "")
+	row(fileTargets, "ix", "", "", "", "icmp", "192.0.2.1", "", "", "", "yes", since, "")
 	for n := range villages {
 		const perDistrict, districtsPerRegency, regenciesPer = 12, 14, 84
 		d, r := n/perDistrict, n/perDistrict/districtsPerRegency

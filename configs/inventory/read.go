@@ -51,7 +51,7 @@ func columnsOf(file string) []column {
 			column{"lat", false}, column{"lon", false}, column{"region", false})
 	case fileTargets:
 		return dated(column{"target", true}, column{"name", false}, column{"node", false}, column{"region", false},
-			column{"method", true}, column{"address", false}, column{"port", false}, column{"url", false}, column{"latency", false})
+			column{"method", true}, column{"address", false}, column{"port", false}, column{"url", false}, column{"question", false}, column{"latency", false})
 	case fileSites:
 		return dated(column{"site", true}, column{"village", true}, column{"name", true}, column{"population", false},
 			column{"isp", false}, column{"access", true}, column{"odp", false}, column{"lat", false}, column{"lon", false})
@@ -192,28 +192,49 @@ func readNode(r *record) (NodeID, nodeRow) {
 }
 
 func readTarget(r *record) (measure.TargetID, Target) {
-	t := Target{
-		ID:      measure.TargetID(r.id("target", maxID)),
-		Name:    r.cell("name"),
-		Node:    NodeID(r.id("node", maxID)),
-		Region:  r.code("region", 0),
-		Method:  Method(r.choice("method", []string{string(MethodICMP), string(MethodTCP), string(MethodSpeed)})),
-		Address: r.host("address"),
-		Port:    r.port("port"),
-		URL:     r.baseURL("url"),
-		Latency: r.yes("latency"),
+	methods := []Method{MethodICMP, MethodTCP, MethodSpeed, MethodDNS, MethodHTTP}
+	names := make([]string, len(methods))
+	for i, m := range methods {
+		names[i] = string(m)
 	}
-	takes := map[Method][]string{MethodICMP: {"address"}, MethodTCP: {"address", "port"}, MethodSpeed: {"url"}}[t.Method]
-	if takes == nil {
+	t := Target{
+		ID:       measure.TargetID(r.id("target", maxID)),
+		Name:     r.cell("name"),
+		Node:     NodeID(r.id("node", maxID)),
+		Region:   r.code("region", 0),
+		Method:   Method(r.choice("method", names)),
+		Port:     r.port("port"),
+		Question: r.question("question"),
+		Latency:  r.yes("latency"),
+	}
+	switch t.Method {
+	case MethodDNS:
+		t.Address = r.ip("address")
+	default:
+		t.Address = r.host("address")
+	}
+	switch t.Method {
+	case MethodHTTP:
+		t.URL = r.page("url")
+	default:
+		t.URL = r.baseURL("url")
+	}
+	needs := map[Method][]string{MethodICMP: {"address"}, MethodTCP: {"address", "port"}, MethodSpeed: {"url"},
+		MethodDNS: {"question"}, MethodHTTP: {"url"}}[t.Method]
+	takes := map[Method][]string{MethodDNS: {"address", "port"}}[t.Method]
+	if needs == nil {
 		return t.ID, t
 	}
-	for _, c := range []string{"address", "port", "url"} {
+	for _, c := range []string{"address", "port", "url", "question"} {
 		switch filled := r.cell(c) != ""; {
-		case slices.Contains(takes, c) && !filled:
+		case slices.Contains(needs, c) && !filled:
 			r.fail(fmt.Sprintf("method %s needs the column %s", t.Method, c), "Fill in the cell, or correct the method")
-		case !slices.Contains(takes, c) && filled:
+		case !slices.Contains(needs, c) && !slices.Contains(takes, c) && filled:
 			r.fail(fmt.Sprintf("method %s takes nothing in the column %s", t.Method, c), "Leave the cell empty, or correct the method")
 		}
+	}
+	if t.Method == MethodDNS && t.Port != 0 && t.Address == "" {
+		r.fail("a port without an address", "Write the resolver's IP address too, or leave both empty for the probe's own resolver")
 	}
 	if t.Latency && t.Method != MethodICMP {
 		r.fail(fmt.Sprintf("latency is not measured by method %s", t.Method), "Mark a target of method icmp instead")

@@ -71,11 +71,13 @@ func main() {
 	}
 
 	nodes := [][]string{{"node", "type", "parent", "name", "lat", "lon", "region", "valid_from", "valid_to", "note"}}
-	targets := [][]string{{"target", "name", "node", "region", "method", "address", "port", "url", "latency", "valid_from", "valid_to", "note"},
-		{"ukur-1", "Server ukur 1 (contoh)", "", "", "speed", "", "", "http://ukur-1.example.id:7442/speedtest", "", since, "", synthetic},
-		{"ukur-2", "Server ukur 2 (contoh)", "", "", "speed", "", "", "http://ukur-2.example.id:7442/speedtest", "", since, "", synthetic},
-		{"exchange-icmp", "Titik tukar (contoh)", "", "", "icmp", "192.0.2.1", "", "", "yes", since, "", synthetic},
-		{"exchange-tcp", "Titik tukar (contoh)", "", "", "tcp", "exchange.example.id", "443", "", "", since, "", synthetic},
+	targets := [][]string{{"target", "name", "node", "region", "method", "address", "port", "url", "question", "latency", "valid_from", "valid_to", "note"},
+		{"ukur-1", "Server ukur 1 (contoh)", "", "", "speed", "", "", "http://ukur-1.example.id:7442/speedtest", "", "", since, "", synthetic},
+		{"ukur-2", "Server ukur 2 (contoh)", "", "", "speed", "", "", "http://ukur-2.example.id:7442/speedtest", "", "", since, "", synthetic},
+		{"exchange-icmp", "Titik tukar (contoh)", "", "", "icmp", "192.0.2.1", "", "", "", "yes", since, "", synthetic},
+		{"exchange-tcp", "Titik tukar (contoh)", "", "", "tcp", "exchange.example.id", "443", "", "", "", since, "", synthetic},
+		{"layanan", "Layanan koperasi (contoh)", "", "", "http", "", "", "https://layanan.example.id/", "", "", since, "", synthetic},
+		{"dns-kotak", "Resolver setempat (contoh)", "", "", "dns", "", "", "", "*.ukur.example.id", "", since, "", synthetic},
 	}
 	node := func(id, kind, parent, name string, at region, lat, lon float64) {
 		nodes = append(nodes, []string{id, kind, parent, name, comma(lat), comma(lon), at.code, since, "", synthetic})
@@ -85,7 +87,7 @@ func main() {
 		node("POP-"+p, "pop", "", "POP Contoh "+p, klaten, -7.64, 110.60+0.02*float64(i))
 		node("BNG-"+p, "bng", "POP-"+p, "BNG Contoh "+p, klaten, -7.64, 110.60+0.02*float64(i))
 		targets = append(targets, []string{"bng-" + strings.ToLower(p), "BNG Contoh " + p, "BNG-" + p, "", "tcp",
-			fmt.Sprintf("192.0.2.%d", 11+i), "443", "", "", since, "", synthetic})
+			fmt.Sprintf("192.0.2.%d", 11+i), "443", "", "", "", since, "", synthetic})
 	}
 	isp := map[string]string{} // by district
 	for i, d := range districts {
@@ -98,7 +100,7 @@ func main() {
 		olt := "OLT-" + nn
 		node(olt, "olt", "BNG-"+isp[d.code], "OLT Contoh "+d.name, d, lat, lon)
 		targets = append(targets, []string{"olt-" + nn, "OLT Contoh " + d.name, olt, "", "icmp",
-			fmt.Sprintf("192.0.2.%d", 101+i), "", "", "", since, "", synthetic})
+			fmt.Sprintf("192.0.2.%d", 101+i), "", "", "", "", since, "", synthetic})
 
 		// Villages spiral around the district's centre, at the golden angle.
 		var fibre []*village

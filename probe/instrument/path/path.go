@@ -110,7 +110,10 @@ func (in *Instrument) Measure(ctx context.Context) measure.Result {
 		return res.Fail(measure.ReasonUnreachable, fmt.Sprintf("nothing on the way to %v answers, not even the LAN gateway", addrs[0]))
 	}
 	reached := measure.Value{Metric: measure.PathReached}
-	for _, a := range way.answers {
+	for i, a := range way.answers {
+		if a.Refused && i > 0 && way.answers[i-1].Address == a.Address {
+			break // the last router, who has no way on, said so at the limit after its own
+		}
 		res.Hops = append(res.Hops, measure.Hop{Limit: a.Limit, Address: a.Address, RoundTrip: a.RoundTrip})
 		if a.Arrived {
 			reached.Number = 1

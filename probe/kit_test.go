@@ -1,0 +1,57 @@
+package probe
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/pantau-desa/pantau/probe/ledger"
+	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/schedule"
+	"github.com/pantau-desa/pantau/probe/wire/wirepb"
+)
+
+func kitFor(t *testing.T) *kit {
+	t.Helper()
+	return newKit(ledger.New(ledger.Options{}), time.Now, slog.New(slog.DiscardHandler))
+}
+
+func rare(s schedule.Set) map[measure.Kind]time.Duration {
+	m := map[measure.Kind]time.Duration{}
+	for _, r := range s.Rare {
+		m[r.Kind] = r.Every
+	}
+	return m
+}
+
+func TestRareInstrumentsOfAConfiguration(t *testing.T) {
+	if got := rare(kitFor(t).set(&wirepb.ProbeConfig{}, Local{})); len(got) != 0 {
+		t.Errorf("of an empty configuration: %v", got)
+	}
+	c := &wirepb.ProbeConfig{LatencyTarget: "ix", LatencyAddress: "192.0.2.1", RareIntervalNs: int64(30 * time.Minute),
+		DnsTargets: []*wirepb.DNSTarget{{Id: "a", Name: "www.example.id", Resolver: "192.0.2.53", Port: 70000}}}
+	for i := range 20 {
+		c.PageTargets = append(c.PageTargets, &wirepb.PageTarget{Id: string(rune('a' + i)), Url: "https://www.example.id/"})
+	}
+	got := rare(kitFor(t).set(c, Local{}))
+	for _, k := range []measure.Kind{measure.KindDNS, measure.KindHTTP, measure.KindPath} {
+		if got[k] != 30*time.Minute {
+			t.Errorf("%s every %v", k, got[k])
+		}
+	}
+	// What cannot be measured leaves the rest alone.
+	c.RareIntervalNs, c.PageTargets[0].Url, c.LatencyAddress = 0, "javascript:", ""
+	if got = rare(kitFor(t).set(c, Local{})); len(got) != 1 || got[measure.KindDNS] != rareInterval {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOnlyVitalInstrumentsMakeAProbeFaulty(t *testing.T) {
+	for _, k := range measure.Kinds() {
+		want := map[measure.Kind]bool{measure.KindReach: true, measure.KindLatency: true, measure.KindUsage: true,
+			measure.KindDownload: true, measure.KindUpload: true}[k]
+		if vital(k) != want {
+			t.Errorf("%s: %v", k, vital(k))
+		}
+	}
+}
