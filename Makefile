@@ -82,9 +82,10 @@ generate: packages-needed $(TOOLS)/protoc-gen-go ## generated code, from its sou
 	PATH="$(TOOLS):$$PATH" protoc --go_out=. --go_opt=paths=source_relative $(PROTOS)
 	@# The compiler's own version is of no interest and differs between machines.
 	sed -i -E '/^\/\/ (- protoc|	protoc) /d' $(PROTOS:.proto=.pb.go)
+	$(GO) generate ./dashboards
 
 drift: generate tidy ## generated files and go.mod are what their sources say
-	@git diff --exit-code -- $(PROTOS:.proto=.pb.go) go.mod go.sum \
+	@git diff --exit-code -- $(PROTOS:.proto=.pb.go) dashboards/json go.mod go.sum \
 	  || { echo "generated files differ from their sources: run 'make generate tidy' and commit the result"; exit 1; }
 
 tidy: ## -e: a test-only dependency of a dependency is in no registry

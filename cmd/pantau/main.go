@@ -20,6 +20,6 @@ func main() {
   pantau check inventory configs/klaten          everything wrong with an inventory, at once`,
 		Version: probe.Version(),
 	}
-	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand())
+	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand(), dashboardsCommand())
 	os.Exit(cli.Main(root))
 }

@@ -1,0 +1,359 @@
+package dashboards_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/pantau-desa/pantau/collector"
+	"github.com/pantau-desa/pantau/collector/incident"
+	"github.com/pantau-desa/pantau/collector/series"
+	"github.com/pantau-desa/pantau/collector/state"
+	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/dashboards"
+	"github.com/pantau-desa/pantau/probe/measure"
+)
+
+// example fills Grafana's variables with values of their form.
+func example() map[string]string {
+	return map[string]string{"province": "33", "regency": "33.10", "district": "33.10.15|33.10.16", "village": "33.10.15.2009", "site": "klaten-0001",
+		"__interval": "2m", "__rate_interval": "4m", "__range": "86400s", "__range_s": "86400"}
+}
+
+func queries(t *testing.T) []dashboards.Query {
+	t.Helper()
+	qs, err := dashboards.Queries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(qs) < 80 {
+		t.Fatalf("only %d queries", len(qs))
+	}
+	return qs
+}
+
+// Every query is PromQL over metrics and labels that there are.
+func TestQueriesHoldAgainstTheCatalogue(t *testing.T) {
+	known := metrics(t)
+	used := map[string]bool{}
+	for _, q := range queries(t) {
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.Fill(example()))
+		if err != nil {
+			t.Errorf("%v: %v\n%s", q, err, q.Expr)
+			continue
+		}
+		parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+			switch n := n.(type) {
+			case *parser.VectorSelector:
+				labels, ok := known[n.Name]
+				if !ok {
+					t.Errorf("%v: nobody makes %s", q, n.Name)
+				}
+				used[n.Name] = true
+				for _, m := range n.LabelMatchers {
+					if m.Name != model.MetricNameLabel && !slices.Contains(labels, m.Name) {
+						t.Errorf("%v: %s has no label %s", q, n.Name, m.Name)
+					}
+				}
+			case *parser.AggregateExpr:
+				held(t, q, n.Grouping, n.Expr, known)
+			case *parser.BinaryExpr:
+				if n.VectorMatching != nil {
+					held(t, q, n.VectorMatching.MatchingLabels, n.LHS, known)
+					held(t, q, n.VectorMatching.MatchingLabels, n.RHS, known)
+					held(t, q, n.VectorMatching.Include, n.RHS, known)
+				}
+			case *parser.Call:
+				if n.Func.Name == "vector" || n.Func.Name == "absent" || n.Func.Name == "absent_over_time" {
+					t.Errorf("%v: %s makes up a value", q, n.Func.Name)
+				}
+			}
+			return nil
+		})
+		if q.Panel != "" {
+			legend(t, q, expr, known)
+		}
+	}
+	for _, d := range series.Catalogue() {
+		if !used[d.Name] && d.Name != "pantau_jitter_seconds" && d.Name != "pantau_target_reachable" {
+			t.Errorf("%s is on no dashboard", d.Name)
+		}
+	}
+}
+
+// A counter says nothing by itself, and a rate over less than a few samples is a
+// hole: counters are read by rate over Grafana's interval for rates, or by
+// increase over it or all of the time range.
+func TestCountersAreRates(t *testing.T) {
+	n := 0
+	for _, q := range queries(t) {
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.Fill(example()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
+			s, ok := node.(*parser.VectorSelector)
+			if !ok || !strings.HasSuffix(s.Name, "_total") && !strings.HasSuffix(s.Name, "_bucket") {
+				return nil
+			}
+			n++
+			counted := slices.ContainsFunc(path, func(p parser.Node) bool {
+				c, ok := p.(*parser.Call)
+				return ok && (c.Func.Name == "rate" || c.Func.Name == "increase" || c.Func.Name == "count_over_time")
+			})
+			if !counted {
+				t.Errorf("%v: the counter %s is read as it is", q, s.Name)
+			}
+			return nil
+		})
+		for _, m := range rated.FindAllStringSubmatch(q.Expr, -1) {
+			if m[2] != "$__rate_interval" && (m[1] != "increase" || m[2] != "$__range") {
+				t.Errorf("%v: %s over %s", q, m[1], m[2])
+			}
+		}
+	}
+	if n < 30 {
+		t.Errorf("only %d counters", n)
+	}
+}
+
+var rated = regexp.MustCompile(`(rate|increase)\([^\[]*\[([^\]]*)\]`)
+
+// held reports labels that no metric below the node has.
+func held(t *testing.T, q dashboards.Query, labels []string, n parser.Node, known map[string][]string) {
+	t.Helper()
+	of := labelsOf(n, known)
+	for _, l := range labels {
+		if !slices.Contains(of, l) {
+			t.Errorf("%v: nothing in %s has label %s", q, n, l)
+		}
+	}
+}
+
+func labelsOf(n parser.Node, known map[string][]string) (out []string) {
+	parser.Inspect(n, func(n parser.Node, _ []parser.Node) error {
+		if s, ok := n.(*parser.VectorSelector); ok {
+			out = append(out, known[s.Name]...)
+		}
+		return nil
+	})
+	return out
+}
+
+// legend: a name with a label that the series do not have would be a name with a
+// hole.
+func legend(t *testing.T, q dashboards.Query, expr parser.Expr, known map[string][]string) {
+	t.Helper()
+	of := labelsOf(expr, known)
+	rest := q.Legend
+	for {
+		_, after, ok := strings.Cut(rest, "{{")
+		if !ok {
+			return
+		}
+		label, end, ok := strings.Cut(after, "}}")
+		if !ok || !slices.Contains(of, strings.TrimSpace(label)) {
+			t.Errorf("%v: name %q with labels %q", q, q.Legend, of)
+		}
+		rest = end
+	}
+}
+
+// metrics are all that is in the data source, with their labels: the catalogue,
+// and what a real collector says of itself.
+func metrics(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for _, d := range series.Catalogue() {
+		out[d.Name] = d.Labels
+	}
+	for _, f := range own(t) {
+		for _, m := range f.Metric {
+			var labels []string
+			for _, l := range m.Label {
+				labels = append(labels, l.GetName())
+			}
+			name := f.GetName()
+			if f.GetType() == dto.MetricType_HISTOGRAM {
+				out[name+"_sum"], out[name+"_count"] = labels, labels
+				name, labels = name+"_bucket", append(labels, "le")
+			}
+			out[name] = labels
+		}
+	}
+	for name, labels := range coming() {
+		if _, ok := out[name]; !ok {
+			out[name] = labels
+		}
+	}
+	return out
+}
+
+// coming are metrics of rooms that the collector does not carry yet.
+func coming() map[string][]string {
+	region := []string{"province", "regency"}
+	return map[string][]string{
+		"pantau_incident_open":               append(region, "incident", "kind", "node", "cause"),
+		"pantau_mail_sent_total":             nil,
+		"pantau_mail_dead_total":             nil,
+		"pantau_mail_full_total":             nil,
+		"pantau_mail_refused_total":          {"reason"},
+		"pantau_mail_delayed_total":          {"reason"},
+		"pantau_mail_waiting":                nil,
+		"pantau_mail_oldest_waiting_seconds": nil,
+	}
+}
+
+// own is what a running collector says of itself at /metrics.
+func own(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
+	office, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := collector.New(t.Context(), collector.Options{DataDir: filepath.Join(t.TempDir(), "data"), Inventory: "../configs/klaten",
+		Names: []string{"127.0.0.1"}, IngestAddr: "127.0.0.1:0", Office: office, Software: "test", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	answer, err := (&http.Client{Timeout: time.Minute}).Get("http://" + c.OfficeAddr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var out []*dto.MetricFamily
+	for dec := expfmt.NewDecoder(answer.Body, expfmt.ResponseFormat(answer.Header)); ; {
+		var f dto.MetricFamily
+		if err := dec.Decode(&f); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, &f)
+	}
+	// The incidents' own, while the collector does not carry them.
+	reg := prometheus.NewRegistry()
+	e, err := incident.New(incident.Options{Path: filepath.Join(t.TempDir(), "log"), Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(out, families...)
+}
+
+// Codes and words of closed lists: each has a word wherever it is shown.
+func TestEveryCodeHasAWord(t *testing.T) {
+	words := func(board, panel, column string) map[string]bool {
+		out := map[string]bool{}
+		add := func(ms []valueMapping) {
+			for _, m := range ms {
+				if m.Type != "value" {
+					continue
+				}
+				var options map[string]struct{ Text string }
+				if err := json.Unmarshal(m.Options, &options); err != nil {
+					t.Fatal(err)
+				}
+				for code, o := range options {
+					out[code] = o.Text != ""
+				}
+			}
+		}
+		for _, p := range boards(t)[board].all() {
+			if p.Title != panel {
+				continue
+			}
+			if column == "" {
+				add(p.FieldConfig.Defaults.Mappings)
+			}
+			for _, o := range p.FieldConfig.Overrides {
+				for _, prop := range o.Properties {
+					var ms []valueMapping
+					if o.Matcher.Options == column && prop.ID == "mappings" && json.Unmarshal(prop.Value, &ms) == nil {
+						add(ms)
+					}
+				}
+			}
+		}
+		return out
+	}
+	var states, causes, kinds, reasons, outcomes []string
+	for _, s := range state.States() {
+		states = append(states, string('0'+rune(s)))
+	}
+	for _, c := range incident.Causes() {
+		causes = append(causes, string(c))
+	}
+	for _, k := range measure.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	for _, r := range measure.Reasons() {
+		if r != measure.ReasonNone {
+			reasons = append(reasons, string(r))
+		}
+	}
+	for _, o := range []measure.Outcome{measure.OK, measure.Failed, measure.Skipped} {
+		outcomes = append(outcomes, string(o))
+	}
+	for _, c := range []struct {
+		board, panel, column string
+		codes                []string
+	}{
+		{"ringkasan-kabupaten", "Desa dan kelurahan", "Keadaan", states},
+		{"ringkasan-kabupaten", "Peta keadaan", "Keadaan", states},
+		{"ringkasan-kabupaten", "Keadaan tiap desa/kelurahan", "", states},
+		{"ringkasan-kabupaten", "Gangguan terbuka", "Dugaan sebab", causes},
+		{"ringkasan-kabupaten", "Gangguan terbuka", "Jenis", []string{string(incident.Outage), string(incident.Quality), string(incident.Spike),
+			string(incident.Capacity), string(incident.Optical), string(incident.Ours)}},
+		{"desa", "Keadaan", "Sekarang", states},
+		{"desa", "Keadaan desa", "", states},
+		{"desa", "Jangkauan", "", []string{"0", "1", "-1"}},
+		{"desa", "Sambungan", "Akses", []string{string(inventory.AccessFiber), string(inventory.Access4G), string(inventory.AccessVSAT), string(inventory.AccessOther), string(inventory.AccessNone)}},
+		{"desa", "Hasil menurut jenis dan alasan", "Jenis", kinds},
+		{"desa", "Hasil menurut jenis dan alasan", "Hasil", outcomes},
+		{"desa", "Hasil menurut jenis dan alasan", "Alasan", reasons},
+	} {
+		there := words(c.board, c.panel, c.column)
+		for _, code := range c.codes {
+			if !there[code] {
+				t.Errorf("%s: %s: %s: %q has no word", c.board, c.panel, c.column, code)
+			}
+		}
+	}
+	// States on the collector's page are asked for by name.
+	for _, s := range state.States() {
+		if !slices.ContainsFunc(queries(t), func(q dashboards.Query) bool {
+			return strings.Contains(q.Expr, `pantau_collector_sites{state="`+s.String()+`"}`)
+		}) {
+			t.Errorf("pengumpul: nobody asks for state %v", s)
+		}
+	}
+}
