@@ -37,6 +37,11 @@ func (q Query) Quiet() string {
 		{"== 3)[2d:1m]", "no village may be cut off"},
 		{"!= 3)[2d:1m]", "no village may be cut off"},
 		{"pantau_link_", "a probe may see no interface that carries the village's traffic"},
+		{"pantau_optical_", "only a fibre whose ONT answers has it"},
+		{"pantau_mobile_", "only a mobile line has it"},
+		{"pantau_http_", "a probe may fetch no page"},
+		{"pantau_dns_", "a probe may ask no resolver"},
+		{"pantau_path_", "a probe may follow no path"},
 		{"count by (district)", "fewer sites of a district than a median needs may have tests and a plan"},
 		{"> 0", "drawn only where there was any"},
 	} {

@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 
+	"github.com/grafana/grafana-foundation-sdk/go/common"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
@@ -48,6 +49,10 @@ func village() dashboard.Dashboard {
 				}},
 				{9, []dashboard.Panel{latencyChart(12), lossChart(12)}},
 				{9, []dashboard.Panel{usageChart(12), fullness(12)}},
+			}},
+			{title: "Cahaya, sinyal, nama, halaman, jalur: bila alat ukur mengukurnya", collapsed: true, lines: []line{
+				{9, []dashboard.Panel{light(12), signal(12)}},
+				{9, []dashboard.Panel{names(12), path(12)}},
 			}},
 			{title: "Dasar angka: cakupan, uji tiap server, hasil menurut alasan", collapsed: true, lines: []line{
 				{8, []dashboard.Panel{coverage(8), byServer(16)}},
@@ -189,6 +194,56 @@ func fullness(width uint32) dashboard.Panel {
 	return p
 }
 
+// sparse draws single measurements of any sign.
+func sparse(title, description, unit string, width uint32, qs ...query) dashboard.Panel {
+	p := chart(title, description, unit, width, qs...)
+	p.Interval = ptr("1m")
+	p.FieldConfig.Defaults.Min = nil
+	p.FieldConfig.Defaults.Color = shades(blue)
+	c := custom(&p)
+	c.DrawStyle, c.ShowPoints = ptr(common.GraphDrawStylePoints), ptr(common.VisibilityModeAlways)
+	setCustom(&p, c)
+	return p
+}
+
+func each(legend, series string) query {
+	return over(legend, "last_over_time("+at(series)+"[$__interval])")
+}
+
+func light(width uint32) dashboard.Panel {
+	return sparse("Daya optik terima", "Cahaya yang sampai pada ONT. Skala dBm tidak mulai dari nol: turun 3 dB berarti separuhnya. Hanya pada serat optik, bila ONT mau menjawab.", "dBm", width,
+		each("{{probe}}", "pantau_optical_receive_power_dbm"))
+}
+
+func signal(width uint32) dashboard.Panel {
+	p := sparse("Sinyal seluler", "Kuat sinyal (RSRP, dBm) pada sumbu kiri; mutu (RSRQ) dan jarak dari derau (SINR), dalam dB, pada sumbu kanan. Hanya pada 4G dan sejenisnya.", "dBm", width,
+		each("RSRP · {{probe}}", "pantau_mobile_rsrp_dbm"), each("RSRQ · {{probe}}", "pantau_mobile_rsrq_db"), each("SINR · {{probe}}", "pantau_mobile_sinr_db"))
+	overrideLike(&p, "^RSRP ", colored(blue))
+	overrideLike(&p, "^RSRQ |^SINR ", colored(ink), set("unit", "dB"), set("custom.axisPlacement", "right"))
+	overrideLike(&p, "^SINR ", set("custom.pointSize", 3))
+	return p
+}
+
+func names(width uint32) dashboard.Panel {
+	p := sparse("Nama dan halaman", "Sampai nama dijawab (DNS), dan sampai byte pertama suatu halaman datang. Satu titik satu ukuran.", unitSeconds, width,
+		each("halaman · {{target}}", "pantau_http_first_byte_seconds"), each("nama · {{target}}", "pantau_dns_answer_seconds"))
+	p.FieldConfig.Defaults.Min = ptr(0.0)
+	overrideLike(&p, "^nama ", colored(ink))
+	return p
+}
+
+func path(width uint32) dashboard.Panel {
+	hop := at("pantau_path_hop_seconds")
+	queries := []query{
+		{expr: "max by (target, hop) (last_over_time(" + hop + "[1d]))"},
+		{expr: "time() - max by (target, hop) (timestamp(" + hop + ") or max_over_time(timestamp(" + hop + ")[1d:5m]))"},
+	}
+	return tabular("Jalur ke tujuan", "Waktu pulang-pergi ke tiap perute di jalan, ukuran terakhir dalam sehari dan umurnya; nomor 1 ialah gerbang LAN. Perute yang diam tidak punya baris.", width, queries, []column{
+		label("target", "Tujuan", 0), label("hop", "Nomor", 80, set("custom.align", "right")),
+		value(0, 2, "Waktu", 100, number(unitSeconds, 1)...), value(1, 2, "umur", 100, number(unitAge, 0)...),
+	}, sortBy("Tujuan", false), sortBy("Nomor", false))
+}
+
 // coverage is of how many minutes of the time range there is a measurement.
 func coverage(width uint32) dashboard.Panel {
 	minutes := func(series string) string {
@@ -226,7 +281,8 @@ func results(width uint32) dashboard.Panel {
 		[]query{{expr: "sum by (kind, outcome, reason) (round(increase(" + at("pantau_result_total") + "[$__range]))) > 0"}},
 		[]column{
 			label("kind", "Jenis", 0, set("mappings", mappings(mapping{"latency", "latensi", ""}, mapping{"reach", "jangkauan", ""}, mapping{"usage", "pemakaian", ""},
-				mapping{"download", "unduh", ""}, mapping{"upload", "unggah", ""}, mapping{"other", "lain", ""}))),
+				mapping{"download", "unduh", ""}, mapping{"upload", "unggah", ""}, mapping{"optics", "daya optik", ""}, mapping{"signal", "sinyal seluler", ""}, mapping{"dns", "nama (DNS)", ""},
+				mapping{"http", "halaman", ""}, mapping{"path", "jalur", ""}, mapping{"other", "lain", ""}))),
 			label("outcome", "Hasil", 0, set("mappings", mappings(mapping{"ok", "berhasil", ""}, mapping{"failed", "gagal", ""}, mapping{"skipped", "dilewati", ""}))),
 			label("reason", "Alasan", 0, set("mappings", mappings(mapping{"timeout", "tidak dijawab pada waktunya", ""}, mapping{"refused", "ditolak", ""},
 				mapping{"unreachable", "tidak terjangkau", ""}, mapping{"dns", "nama tidak ditemukan (DNS)", ""}, mapping{"tls", "sambungan aman gagal (TLS)", ""},
@@ -234,7 +290,7 @@ func results(width uint32) dashboard.Panel {
 				mapping{"stalled", "aliran berhenti", ""}, mapping{"permission", "izin kurang pada alat ukur", ""}, mapping{"budget", "jatah kuota alat ukur habis", ""},
 				mapping{"busy_line", "jaringan sedang dipakai", ""}, mapping{"no_target", "tanpa tujuan", ""}, mapping{"no_server", "tanpa server ukur", ""},
 				mapping{"saturated", "server ukur penuh", ""}, mapping{"cpu_starved", "alat ukur terlalu sibuk", ""}, mapping{"clock", "jam alat ukur melompat", ""},
-				mapping{"cancelled", "dihentikan", ""}, mapping{"internal", "cacat alat ukur", ""}, mapping{"other", "lain", ""}))),
+				mapping{"cancelled", "dihentikan", ""}, mapping{"malformed", "jawaban tidak terbaca", ""}, mapping{"no_signal", "tanpa sinyal", ""}, mapping{"internal", "cacat alat ukur", ""}, mapping{"other", "lain", ""}))),
 			value(0, 1, "Banyaknya", 0, number(unitCount, 0)...),
 		}, sortBy("Banyaknya", true))
 }

@@ -16,7 +16,8 @@ const (
 	hereUpload   = "pantau_upload_bits_per_second{" + here + "}"
 	herePlanDown = "pantau_plan_download_bits_per_second{" + here + "}"
 	herePlanUp   = "pantau_plan_upload_bits_per_second{" + here + "}"
-	hereIncident = `pantau_incident_open{regency="$regency"}`
+	// A last sample of 0 ends an incident, or the labels it went by.
+	hereIncident = `pantau_incident_open{regency="$regency"} == 1`
 )
 
 // regency answers: how do the villages of this regency stand, and where is it
@@ -80,7 +81,7 @@ func openIncidents(width uint32) dashboard.Panel {
 		"Gangguan yang masih berlangsung di seluruh kabupaten/kota ini. Simpul ialah titik terendah jaringan yang menjelaskannya: di situ atau di bawahnya. Sebab masih dugaan sampai catatan alat ukur tiba. Lama dihitung sejak gangguan itu pertama ditulis, paling jauh 7 hari.", width,
 		[]query{
 			{expr: "max by (incident, kind, node, cause) (" + hereIncident + ")"},
-			{expr: fmt.Sprintf("time() - min by (incident, kind, node, cause) (min_over_time(timestamp(%s)[7d:1m]))", hereIncident) + " and max by (incident, kind, node, cause) (" + hereIncident + ")"},
+			{expr: fmt.Sprintf("time() - min by (incident) (min_over_time(timestamp(%[1]s)[7d:1m])) and on (incident) %[1]s", hereIncident)},
 		},
 		[]column{
 			label("incident", "Gangguan", 190, set("links", []any{link("Buka halaman gangguan", "${halaman}/gangguan/${__value.text}")})),

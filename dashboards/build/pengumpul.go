@@ -36,8 +36,10 @@ func trouble(width uint32) dashboard.Panel {
 	count := func(name, expr, color string) figure {
 		return figure{query: now(name, expr), unit: unitCount, thresholds: alarming(color)}
 	}
-	return stats("Yang seharusnya nol",
-		"Jumlah dalam rentang waktu, dibulatkan. Kiriman ditolak memuat juga orang asing yang mengetuk; selebihnya meminta dilihat.", width,
+	return stats("Yang seharusnya baik atau nol",
+		"Jalur keluar pengumpul sendiri sekarang; sisanya jumlah dalam rentang waktu, dibulatkan. Kiriman ditolak memuat juga orang asing yang mengetuk; selebihnya meminta dilihat.", width,
+		figure{query: now("jalur keluar", "min(pantau_collector_uplink_works)"), unit: unitCount,
+			mappings: mappings(mapping{"1", "● berfungsi", blue}, mapping{"0", "◆ putus", red})},
 		count("galat jurnal", grown("pantau_journal_errors_total"), amber),
 		count("galat penyimpanan", grown("pantau_sink_errors_total"), amber),
 		count("galat indeks", grown("pantau_index_errors_total"), amber),
