@@ -179,6 +179,7 @@ func TestSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		//lint:ignore SA1019 the form that Grafana 11.6 reads
 		var d dashboard.Dashboard
 		if err := json.Unmarshal(raw, &d); err != nil {
 			t.Errorf("%s: %v", name, err)

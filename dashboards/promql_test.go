@@ -193,21 +193,6 @@ func metrics(t *testing.T) map[string][]string {
 	return out
 }
 
-// coming are metrics of rooms that the collector does not carry yet.
-func coming() map[string][]string {
-	region := []string{"province", "regency"}
-	return map[string][]string{
-		"pantau_incident_open":               append(region, "incident", "kind", "node", "cause"),
-		"pantau_mail_sent_total":             nil,
-		"pantau_mail_dead_total":             nil,
-		"pantau_mail_full_total":             nil,
-		"pantau_mail_refused_total":          {"reason"},
-		"pantau_mail_delayed_total":          {"reason"},
-		"pantau_mail_waiting":                nil,
-		"pantau_mail_oldest_waiting_seconds": nil,
-	}
-}
-
 // own is what a running collector says of itself at /metrics.
 func own(t *testing.T) []*dto.MetricFamily {
 	t.Helper()

@@ -27,7 +27,7 @@ func TestDashboardsExport(t *testing.T) {
 			t.Errorf("%s: without %q: %v", name, want, err)
 		}
 	}
-	for _, args := range [][]string{{"export"}, {"export", dir, "more"}, {"export", filepath.Join(dir, "no"), "--data-source", "nowhere"}, {"more"}} {
+	for _, args := range [][]string{{"export"}, {"export", dir, "more"}, {"export", filepath.Join(dir, "no"), "--data-source", "nowhere"}} {
 		if out, err := run(args...); err == nil {
 			t.Errorf("%q: %s", args, out)
 		}

@@ -31,7 +31,7 @@ func Files() ([]File, error) {
 	var out []File
 	for _, d := range []struct {
 		name string
-		make func() dashboard.Dashboard
+		make func() classic
 	}{
 		{"ringkasan-kabupaten.json", regency},
 		{"desa.json", village},
@@ -46,8 +46,14 @@ func Files() ([]File, error) {
 	return out, nil
 }
 
+// classic is the form that Grafana 11.6 reads. The SDK would rather have everybody
+// at the next one, which only Grafana 12 and later know.
+//
+//lint:ignore SA1019 on purpose
+type classic = dashboard.Dashboard
+
 // encode writes & and < as they are: JSON for people to read and to compare.
-func encode(d dashboard.Dashboard) ([]byte, error) {
+func encode(d classic) ([]byte, error) {
 	var raw bytes.Buffer
 	enc := json.NewEncoder(&raw)
 	enc.SetEscapeHTML(false)
@@ -99,8 +105,8 @@ type line struct {
 // columns is the width of Grafana's grid.
 const columns = 24
 
-func (p page) dashboard() dashboard.Dashboard {
-	d := dashboard.Dashboard{
+func (p page) dashboard() classic {
+	d := classic{
 		Uid: &p.uid, Title: &p.title, Description: &p.description, Tags: []string{"pantau-desa"},
 		Timezone: ptr("browser"), Editable: ptr(false), GraphTooltip: ptr(dashboard.DashboardCursorSyncCrosshair),
 		Time:       &dashboard.DashboardDashboardTime{From: p.from, To: "now"},

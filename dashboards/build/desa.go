@@ -20,7 +20,7 @@ const ofVillage = `pantau_village_state{village="$village"}`
 
 // village answers: does this village get what its plan promises, and if not,
 // since when and where does it fail?
-func village() dashboard.Dashboard {
+func village() classic {
 	var (
 		download, upload = at("pantau_download_bits_per_second"), at("pantau_upload_bits_per_second")
 		planDown, planUp = at("pantau_plan_download_bits_per_second"), at("pantau_plan_upload_bits_per_second")

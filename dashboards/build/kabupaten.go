@@ -22,7 +22,7 @@ const (
 
 // regency answers: how do the villages of this regency stand, and where is it
 // worst?
-func regency() dashboard.Dashboard {
+func regency() classic {
 	return page{
 		uid: regencyUID, title: "Pantau Desa · Ringkasan kabupaten", from: "now-24h",
 		description: "Keadaan jaringan semua desa dan kelurahan di satu kabupaten atau kota: berapa yang putus, gangguan apa yang terbuka, desa mana yang di bawah paketnya. Yang tidak diketahui berwarna abu-abu dan tidak pernah dihitung nol.",

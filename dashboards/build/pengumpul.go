@@ -8,7 +8,7 @@ import (
 )
 
 // collector answers: does the collector take in, keep and pass on all that comes?
-func collector() dashboard.Dashboard {
+func collector() classic {
 	return page{
 		uid: collectorUID, title: "Pantau Desa · Pengumpul", from: "now-6h",
 		description: "Kesehatan pengumpul sendiri: penerimaan, jurnal, penyimpanan, keadaan, surat, memori. Untuk operator pusat; tidak berkata apa pun tentang jaringan desa.",
