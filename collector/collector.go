@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/journal"
 	"github.com/pantau-desa/pantau/collector/journal/index"
+	"github.com/pantau-desa/pantau/collector/maintenance"
 	"github.com/pantau-desa/pantau/collector/provision"
 	"github.com/pantau-desa/pantau/collector/query"
 	"github.com/pantau-desa/pantau/collector/registry"
@@ -82,22 +84,27 @@ type Collector struct {
 	reg *prometheus.Registry
 	inv atomic.Pointer[inventory.Inventory]
 
-	journal   *journal.Journal
-	index     *index.Index
-	registry  *registry.Registry
-	store     *tsdb.DB
-	runner    *sink.Runner
-	states    *state.Engine
-	incidents *incident.Engine
-	evidence  *evidence.Gatherer
-	uplink    *uplink.Monitor
-	news      chan struct{} // an incident changed
-	ingest    *ingest.Server
-	admin     *admin.Server
-	engine    *query.Querier
-	office    *http.Server
-	pulse     *pulse
-	close     []func() error // of what is open, in order of opening
+	reloading sync.Mutex
+	reloads   reloads
+	notice    atomic.Pointer[string] // what every page must say; nil: nothing
+
+	journal     *journal.Journal
+	index       *index.Index
+	registry    *registry.Registry
+	store       *tsdb.DB
+	runner      *sink.Runner
+	maintenance *maintenance.Calendar
+	states      *state.Engine
+	incidents   *incident.Engine
+	evidence    *evidence.Gatherer
+	uplink      *uplink.Monitor
+	news        chan struct{} // an incident changed
+	ingest      *ingest.Server
+	admin       *admin.Server
+	engine      *query.Querier
+	office      *http.Server
+	pulse       *pulse
+	close       []func() error // of what is open, in order of opening
 }
 
 // New opens everything below the data directory and listens; nothing is answered
@@ -115,10 +122,11 @@ func New(ctx context.Context, o Options) (c *Collector, err error) {
 		return c, err
 	}
 	c.inv.Store(inv)
+	c.reloads = newReloads(c.reg)
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return c, err
 	}
-	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openStates, c.openIncidents, c.openStore, c.openIngest, c.openOffice} {
+	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openMaintenance, c.openStates, c.openIncidents, c.openStore, c.openIngest, c.openOffice} {
 		if err := step(ctx); err != nil {
 			return c, err
 		}
@@ -216,6 +224,24 @@ func (c *Collector) openRegistry(context.Context) (err error) {
 	return nil
 }
 
+func (c *Collector) openMaintenance(context.Context) (err error) {
+	c.maintenance, err = maintenance.Open(c.path("maintenance.json"))
+	return err
+}
+
+// calendar is announced work as an administrator sees it.
+type calendar struct{ c *Collector }
+
+func (k calendar) Add(w maintenance.Window) (maintenance.Window, error) {
+	defer k.c.states.Refresh()
+	return k.c.maintenance.Add(w, k.c.inventory(), time.Now())
+}
+func (k calendar) End(id int) error {
+	defer k.c.states.Refresh()
+	return k.c.maintenance.End(id, time.Now())
+}
+func (k calendar) List() []maintenance.Window { return k.c.maintenance.List(time.Now()) }
+
 func (c *Collector) openStates(context.Context) error {
 	file := c.path("states")
 	var last state.Snapshot
@@ -263,9 +289,10 @@ func (c *Collector) sites(at time.Time) []state.Site {
 	c.pulse.beat()
 	inv := c.inventory()
 	all := inv.Sites(at)
+	covered := c.maintenance.Covered(inv, at)
 	out := make([]state.Site, 0, len(all))
 	for _, s := range all {
-		x := state.Site{ID: s.ID, Coverage: s.Access != inventory.AccessNone}
+		x := state.Site{ID: s.ID, Coverage: s.Access != inventory.AccessNone, Maintenance: covered(s)}
 		for _, p := range inv.ProbesAt(s.ID, at) {
 			x.Probes = append(x.Probes, p.Probe)
 		}
@@ -300,7 +327,7 @@ func (c *Collector) openIngest(context.Context) (err error) {
 	}
 	c.closeLater(c.ingest.Close)
 	c.admin, err = admin.New(admin.Options{DataDir: c.opt.DataDir, Registry: c.registry, Inventory: c.inventory,
-		LastBeat: c.states.LastBeat, Logger: c.log})
+		LastBeat: c.states.LastBeat, Maintenance: calendar{c}, Reload: c.Reload, Logger: c.log})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/pantau-desa/pantau/collector/incident"
+	"github.com/pantau-desa/pantau/collector/maintenance"
 	"github.com/pantau-desa/pantau/collector/portal"
 	"github.com/pantau-desa/pantau/collector/query"
 )
@@ -25,8 +26,9 @@ func (c *Collector) openOffice(context.Context) (err error) {
 		return err
 	}
 	c.closeLater(c.engine.Close)
-	pages := portal.New(portal.Options{Inventory: c.inventory, States: c.states.Snapshot, Query: c.engine, Incidents: c.incidents,
-		Simulation: c.opt.Simulation, Schematic: c.opt.Schematic, Logger: c.log})
+	pages := portal.New(portal.Options{Inventory: c.inventory, States: c.states.Snapshot, Query: c.engine, Incidents: c.incidents, Notice: c.noticeNow,
+		Maintenance: func() []maintenance.Window { return c.maintenance.List(time.Now()) },
+		Simulation:  c.opt.Simulation, Schematic: c.opt.Schematic, Logger: c.log})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
 	mux.Handle("/api/v1/", c.engine.Handler())

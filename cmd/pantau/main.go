@@ -20,6 +20,7 @@ func main() {
   pantau check inventory configs/klaten          everything wrong with an inventory, at once`,
 		Version: probe.Version(),
 	}
-	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand(), dashboardsCommand())
+	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand(), maintenanceCommand(),
+		reloadCommand(), dashboardsCommand())
 	os.Exit(cli.Main(root))
 }

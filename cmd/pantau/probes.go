@@ -9,28 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
-	"github.com/pantau-desa/pantau/collector/admin"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
 
 func probeCommand() *cobra.Command {
-	var dir, config string
 	c := &cobra.Command{Use: "probe", Short: "Claim codes and keys of probes: add, list, revoke"}
-	c.PersistentFlags().StringVar(&dir, "dir", "", "data directory of the running collector")
-	c.PersistentFlags().StringVar(&config, "config", "", "settings file of the running collector, instead of --dir")
-	client := func() (*admin.Client, error) {
-		switch {
-		case dir != "":
-			return admin.NewClient(dir), nil
-		case config != "":
-			s, err := loadServe(config)
-			if err != nil {
-				return nil, cli.Usage(err)
-			}
-			return admin.NewClient(s.DataDir), nil
-		}
-		return admin.NewClient(defaultServe().DataDir), nil
-	}
+	client := adminClient(c)
 
 	var site, id, out string
 	add := &cobra.Command{

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -170,7 +172,30 @@ func serve(ctx context.Context, s *serveSettings) error {
 		}
 		return err
 	}
+	stop := reloadOnHangup(ctx, col)
+	defer stop()
 	return service.Run(ctx, service.Program{Run: col.Run, Ready: col.Ready(), Alive: col.Alive, Status: col.Status, Logger: log})
+}
+
+// reloadOnHangup reads the inventory again on SIGHUP, until stop is called. What is
+// wrong the collector logs.
+func reloadOnHangup(ctx context.Context, col *collector.Collector) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangup:
+				_ = col.Reload(ctx)
+			}
+		}
+	}()
+	return func() { signal.Stop(hangup); cancel(); <-done }
 }
 
 func closeQuietly(l net.Listener) error {

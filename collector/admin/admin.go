@@ -1,4 +1,4 @@
-// Package admin is how `pantau probe ...` talks to a running collector: a unix
+// Package admin is how `pantau probe ...` and the like talk to a running collector: a unix
 // socket below its data directory. Who may open the socket may administer; there
 // is no other authentication, and no network.
 package admin
@@ -52,7 +52,10 @@ type Options struct {
 	Registry  *registry.Registry
 	Inventory func() *inventory.Inventory
 	LastBeat  func(measure.ProbeID) time.Time
-	Logger    *slog.Logger
+	// Maintenance keeps announced work, Reload reads the inventory again.
+	Maintenance Calendar
+	Reload      func(context.Context) error
+	Logger      *slog.Logger
 }
 
 // Server answers on the socket. Make it with New.
@@ -88,6 +91,10 @@ func (s *Server) Run(ctx context.Context) error {
 	mux.HandleFunc("GET /probes", s.list)
 	mux.HandleFunc("POST /probes", s.add)
 	mux.HandleFunc("POST /probes/{id}/revoke", s.revoke)
+	mux.HandleFunc("GET /maintenance", s.windows)
+	mux.HandleFunc("POST /maintenance", s.addWindow)
+	mux.HandleFunc("POST /maintenance/{id}/end", s.endWindow)
+	mux.HandleFunc("POST /reload", s.reload)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
@@ -144,7 +151,7 @@ func (s *Server) place(site measure.SiteID, want measure.ProbeID, now time.Time)
 	}
 	switch {
 	case len(ids) == 0:
-		return "", fmt.Errorf("the inventory has no probe at site %s today: add a row to probes.csv and restart the collector", site)
+		return "", fmt.Errorf("the inventory has no probe at site %s today: add a row to probes.csv, then run `pantau reload`", site)
 	case want != "":
 		return "", fmt.Errorf("the inventory has no probe %s at site %s, but %s", want, site, strings.Join(ids, ", "))
 	case len(ids) > 1:

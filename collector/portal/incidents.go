@@ -49,7 +49,11 @@ type incidentList struct {
 	Going   []incidentRow
 	Over    []incidentRow
 	More    string
+	Work    []work
 }
+
+// work is one line of announced maintenance.
+type work struct{ At, Scope, Text string }
 
 // incidentPage is the page "/gangguan/{id}".
 type incidentPage struct {
@@ -115,6 +119,12 @@ func (p *pages) incidents(w http.ResponseWriter, r *http.Request) {
 	if n := len(l.Over); n > maxListed {
 		l.More = fmt.Sprintf("%s yang lebih lama tidak ditampilkan.", bahasa.Count(n-maxListed))
 		l.Over = l.Over[:maxListed]
+	}
+	if p.Maintenance != nil {
+		for _, m := range p.Maintenance() {
+			l.Work = append(l.Work, work{bahasa.Short(m.From.In(now.Location())) + " sampai " + bahasa.Short(m.To.In(now.Location())), m.Scope,
+				m.Reason + " (" + m.Author + ")"})
+		}
 	}
 	l.Heading = "Tidak ada gangguan yang berlangsung"
 	if n := len(l.Going); n > 0 {

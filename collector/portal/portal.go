@@ -27,6 +27,7 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
+	"github.com/pantau-desa/pantau/collector/maintenance"
 	"github.com/pantau-desa/pantau/collector/portal/bahasa"
 	"github.com/pantau-desa/pantau/collector/state"
 	"github.com/pantau-desa/pantau/configs/inventory"
@@ -42,6 +43,11 @@ type Options struct {
 	Query  Querier
 	// Incidents is what broke. nil: the pages about it are not there.
 	Incidents Incidents
+	// Maintenance lists announced work that is not over. nil: none.
+	Maintenance func() []maintenance.Window
+	// Notice is what every page must say, such as that a reload failed; empty:
+	// nothing. nil: never anything.
+	Notice func() string
 	// Now is the time of the figures. nil: time.Now.
 	Now func() time.Time
 	// Simulation marks every page, on screen and on paper, as not of the real
@@ -161,11 +167,15 @@ type frame struct {
 	Refresh    string    // address of this page
 	Missing    string    // figures that could not be read; empty: none
 	Pages      []link    // that there are beside the home page
+	Notice     string    // for the office, on every page; empty: none
 }
 
 func (p *pages) frame(now time.Time) frame {
 	f := frame{Style: p.style, Simulation: p.Simulation, Now: now, Full: bahasa.Full(now),
 		Clock: bahasa.Clock(now) + " " + bahasa.Zone(now), Refresh: "/"}
+	if p.Notice != nil {
+		f.Notice = p.Notice()
+	}
 	if p.Incidents != nil {
 		text := "Gangguan"
 		if n := len(p.Incidents.Open()); n > 0 {

@@ -59,6 +59,7 @@ type Engine struct {
 	probes    map[measure.ProbeID]*probe
 	listening time.Time // since when silence counts
 	changed   bool
+	outdated  bool // the sites are to be asked for again
 }
 
 type site struct {
@@ -164,6 +165,13 @@ func (e *Engine) probe(id measure.ProbeID) *probe {
 	return p
 }
 
+// Refresh asks for the sites again within a second, not only with the next minute.
+func (e *Engine) Refresh() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.outdated = true
+}
+
 // LastBeat is when the latest sign of life of a probe arrived; zero: none since
 // the start.
 func (e *Engine) LastBeat(id measure.ProbeID) time.Time {
@@ -213,8 +221,9 @@ func (e *Engine) Run(ctx context.Context) error {
 
 		due := kept.IsZero() || now.Sub(kept) >= e.opt.Every
 		e.mu.Lock()
-		if due {
+		if due || e.outdated {
 			e.reload(now)
+			e.outdated = false
 		}
 		e.evaluate(now)
 		keep := due || e.changed
