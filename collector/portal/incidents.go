@@ -35,7 +35,8 @@ type incidentRow struct {
 	look
 	ID, Href       string
 	What           string
-	Place, Since   string
+	Place, Node    string
+	Since          string
 	Lasted, Ended  string
 	Cause, Verdict string
 	ongoing        bool
@@ -158,7 +159,7 @@ func incidentLine(inv *inventory.Inventory, i *incident.Incident, now time.Time)
 	local := now.In(inv.Location(i.Regency))
 	row := incidentRow{ID: string(i.ID), Href: "/gangguan/" + string(i.ID), ongoing: i.Open(), at: i.Since, look: incidentLook(i)}
 	row.What = whatOf(i)
-	row.Place = placeText(i.Place)
+	row.Place, row.Node = placeText(i.Place)
 	row.Since = bahasa.Moment(i.Since.In(local.Location()), local)
 	if row.ongoing {
 		row.Lasted = bahasa.ShortDuration(now.Sub(i.Since))
@@ -216,17 +217,17 @@ func villageNoun(vs []incident.Village) string {
 
 func villageWord(code string) string { return kindWord(inventory.KindOf(code)) }
 
-// placeText says where it broke, as far as is known.
-func placeText(p incident.Place) string {
+// placeText says where it broke, as far as is known: words, then the node.
+func placeText(p incident.Place) (words, node string) {
 	switch {
 	case p.Node == "":
-		return "belum diketahui"
+		return "belum diketahui", ""
 	case p.Separable:
-		return string(p.Node)
+		return "", string(p.Node)
 	case p.Drop:
-		return "di bawah " + string(p.Node)
+		return "di bawah ", string(p.Node)
 	}
-	return "pada atau di bawah " + string(p.Node)
+	return "pada atau di bawah ", string(p.Node)
 }
 
 // causeOf words a cause and how sure it is.
@@ -339,7 +340,8 @@ func incidentFacts(inv *inventory.Inventory, i *incident.Incident, at func(time.
 		facts = append(facts, fact{Name: "Lama sampai sekarang", Text: bahasa.Duration(now.Sub(i.Since))})
 	}
 	if i.Kind != incident.Ours {
-		facts = append(facts, fact{Name: "Letak", Text: placeText(i.Place), Code: i.Place.Separable})
+		words, node := placeText(i.Place)
+		facts = append(facts, fact{Name: "Letak", Words: words, Text: node, Code: true})
 	}
 	var providers []string
 	for _, s := range i.Sites {
@@ -398,7 +400,11 @@ func pathOf(inv *inventory.Inventory, i *incident.Incident) []pathNode {
 	}
 	var out []pathNode
 	for _, n := range inv.Path(i.Place.Node, i.Since) {
-		out = append(out, pathNode{Type: strings.ToUpper(string(n.Type)), ID: string(n.ID), Name: n.Name, Here: n.ID == i.Place.Node})
+		x := pathNode{Type: strings.ToUpper(string(n.Type)), ID: string(n.ID), Here: n.ID == i.Place.Node}
+		if n.Name != x.ID {
+			x.Name = n.Name
+		}
+		out = append(out, x)
 	}
 	if len(out) > 1 && out[0].Here { // the room lists from below
 		slices.Reverse(out)
@@ -455,7 +461,8 @@ func doubtsOf(i *incident.Incident) []string {
 		return []string{"Keadaan desa selama itu tidak diketahui sampai catatan alatnya diterima."}
 	}
 	if !i.Place.Separable && i.Place.Node != "" {
-		out = append(out, "Letaknya "+placeText(i.Place)+"; titik ukur yang ada belum dapat memisahkannya lebih jauh.")
+		words, node := placeText(i.Place)
+		out = append(out, "Letaknya "+words+node+"; titik ukur yang ada belum dapat memisahkannya lebih jauh.")
 	}
 	if i.Cause == "" {
 		have := 0

@@ -78,9 +78,10 @@ type chartCard struct {
 }
 
 type fact struct {
-	Name string
-	Text string
-	Code bool // not to be broken across lines
+	Name  string
+	Words string // before Text
+	Text  string
+	Code  bool // Text is not to be broken across lines
 }
 
 func (p *pages) village(w http.ResponseWriter, r *http.Request) {
