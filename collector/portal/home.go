@@ -35,6 +35,8 @@ type home struct {
 	Share   []share
 	ShareOf string // the bar, in words
 	Map     *villageMap
+	Going   []incidentRow // incidents that go on
+	More    string        // how many of them are not shown; empty: none
 
 	// Either the list of villages, or the regencies to choose from.
 	Filter    filterForm
@@ -162,6 +164,10 @@ func (p *pages) homePage(ctx context.Context, inv *inventory.Inventory, f filter
 	h.Cards, h.Share, h.ShareOf = cards(count, f)
 	h.Filter = formOf(inv, f, count, all)
 
+	var left int
+	if h.Going, left = p.going(inv, f.Regency, now); left > 0 {
+		h.More = fmt.Sprintf("%s gangguan lain berlangsung.", bahasa.Count(left))
+	}
 	var missing gaps
 	if f.Regency == "" && !f.narrowed() {
 		h.Regencies, h.Pager = regencyRows(all, f)

@@ -39,7 +39,7 @@ type incidentRow struct {
 	Since          string
 	Lasted, Ended  string
 	Cause, Verdict string
-	ongoing        bool
+	Going          bool
 	at             time.Time
 }
 
@@ -110,7 +110,7 @@ func (p *pages) incidents(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		row := incidentLine(inv, &i, now)
-		if row.ongoing {
+		if row.Going {
 			l.Going = append(l.Going, row)
 		} else {
 			l.Over = append(l.Over, row)
@@ -135,6 +135,42 @@ func (p *pages) incidents(w http.ResponseWriter, r *http.Request) {
 	p.send(w, http.StatusOK, "incidents", l)
 }
 
+// maxOnHome bounds the incidents that the home page shows.
+const maxOnHome = 6
+
+// going lists the incidents that go on in a region, the oldest first; an empty
+// code is everywhere. more is how many were left out.
+func (p *pages) going(inv *inventory.Inventory, regency string, now time.Time) (rows []incidentRow, more int) {
+	if p.Incidents == nil {
+		return nil, 0
+	}
+	for _, i := range p.Incidents.Open() {
+		if regency != "" && i.Regency != regency {
+			continue
+		}
+		if len(rows) == maxOnHome {
+			more++
+			continue
+		}
+		rows = append(rows, incidentLine(inv, &i, now))
+	}
+	return rows, more
+}
+
+// ofVillage lists the incidents that a village had lately, the latest first.
+func (p *pages) ofVillage(inv *inventory.Inventory, code string, now time.Time) (rows []incidentRow, err error) {
+	if p.Incidents == nil {
+		return nil, nil
+	}
+	all, err := p.Incidents.Recent(now.AddDate(0, 0, -recentDays))
+	for _, i := range all {
+		if i.MergedInto == "" && slices.ContainsFunc(i.Sites, func(s incident.Site) bool { return s.Village == code }) {
+			rows = append(rows, incidentLine(inv, &i, now))
+		}
+	}
+	return rows, err
+}
+
 func (p *pages) incident(w http.ResponseWriter, r *http.Request) {
 	inv := p.Inventory()
 	if inv == nil {
@@ -157,11 +193,11 @@ func (p *pages) incident(w http.ResponseWriter, r *http.Request) {
 // incidentLine is an incident in one line.
 func incidentLine(inv *inventory.Inventory, i *incident.Incident, now time.Time) incidentRow {
 	local := now.In(inv.Location(i.Regency))
-	row := incidentRow{ID: string(i.ID), Href: "/gangguan/" + string(i.ID), ongoing: i.Open(), at: i.Since, look: incidentLook(i)}
+	row := incidentRow{ID: string(i.ID), Href: "/gangguan/" + string(i.ID), Going: i.Open(), at: i.Since, look: incidentLook(i)}
 	row.What = whatOf(i)
 	row.Place, row.Node = placeText(i.Place)
 	row.Since = bahasa.Moment(i.Since.In(local.Location()), local)
-	if row.ongoing {
+	if row.Going {
 		row.Lasted = bahasa.ShortDuration(now.Sub(i.Since))
 		if i.Silent() == 0 && i.Kind != incident.Ours {
 			row.Ended = "sudah terhubung, dipantau"

@@ -96,6 +96,17 @@ func TestIncidents(t *testing.T) {
 	if s := text(o.get("/", 200).one("nav", "pages")); s != "Gangguan (1)" {
 		t.Errorf("navigation %q", s)
 	}
+	if s := text(o.get("/", 200).row(string(boto.ID))); !strings.Contains(s, "Desa Boto") {
+		t.Errorf("the home page's row: %s", s)
+	}
+	village := o.get("/desa/"+villageDown, 200)
+	if s := text(village.one("div", "banner")); !strings.Contains(s, "Gangguan "+string(boto.ID)) {
+		t.Errorf("the village's page does not name its incident: %s", s)
+	}
+	village.row(string(boto.ID))
+	if s := o.get("/desa/"+villageUp, 200).raw; strings.Contains(s, string(boto.ID)) {
+		t.Error("another village's page names it")
+	}
 	o.get("/gangguan/G-3310-250721-99", 404)
 	o.get("/gangguan/..%2f", 404)
 }

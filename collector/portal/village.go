@@ -28,25 +28,26 @@ const calendarFrom = 24 * time.Hour
 type villagePage struct {
 	frame
 	look
-	Heading  string
-	Sub      string
-	Code     string
-	Crumbs   []link
-	Banner   string // bold
-	Detail   string
-	Stale    string
-	Sites    []link // to choose from, where there are several; Href is empty for the chosen one
-	SiteName string
-	Before   bool
-	Figures  []figure
-	Spans    []link
-	Span     string
-	Calendar []chart
-	Early    bool // too early for a calendar
-	Days     []legendItem
-	Strips   []stripSet
-	Charts   []chartCard
-	Facts    []fact
+	Heading   string
+	Sub       string
+	Code      string
+	Crumbs    []link
+	Banner    string // bold
+	Detail    string
+	Stale     string
+	Sites     []link // to choose from, where there are several; Href is empty for the chosen one
+	SiteName  string
+	Before    bool
+	Figures   []figure
+	Spans     []link
+	Span      string
+	Calendar  []chart
+	Early     bool // too early for a calendar
+	Days      []legendItem
+	Strips    []stripSet
+	Charts    []chartCard
+	Facts     []fact
+	Incidents []incidentRow // of the last 30 days, the latest first
 }
 
 type link struct{ Text, Href string }
@@ -148,6 +149,9 @@ func (p *pages) villagePage(ctx context.Context, inv *inventory.Inventory, v pla
 	page.Stale = staleText(decided, now)
 
 	var missing gaps
+	var err error
+	page.Incidents, err = p.ofVillage(inv, v.Code, now)
+	missing.note("gangguan", err)
 	month, err := merged(seriesOf(ctx, p.Query, selector(seriesState, "village", v.Code), now.AddDate(0, 0, -30).Add(-hold), now, time.Minute))
 	missing.note("keadaan 30 hari", err)
 	watched := watchedFor(month, now)
