@@ -8,6 +8,7 @@ STAMP     := -X github.com/pantau-desa/pantau/probe.buildVersion=$(VERSION) -X g
 LDFLAGS   := -s -w $(STAMP)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROMTOOL    := github.com/prometheus/prometheus/cmd/promtool@$(shell $(GO) list -m -f '{{.Version}}' github.com/prometheus/prometheus)
+PINT        := github.com/cloudflare/pint@v0.87.0
 
 # The boxes in the villages: GOARCH, and what else the target needs.
 PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
@@ -51,7 +52,7 @@ install: ## what `make build` built, with units and settings; settings that exis
 # Rooms whose tests measure rates and times: not beside others.
 TIMED := /probe/(instrument|netlab|ledger)|/cmd/pantau
 
-test: packages-needed lint drift cross $(TOOLS)/promtool ## all that proves the project, but the long demo, real-time waits and soaks
+test: packages-needed lint drift cross $(TOOLS)/promtool $(TOOLS)/pint ## all that proves the project, but the long demo, real-time waits and soaks
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(TIMED)')
 	@echo "what measures in real time, one after the other"
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -p 1 -timeout 15m $$($(GO) list ./... | grep -E '$(TIMED)')
@@ -75,6 +76,13 @@ $(TOOLS)/protoc-gen-go: go.mod
 
 $(TOOLS)/promtool: go.mod
 	GOBIN=$(TOOLS) $(GO) install $(PROMTOOL)
+
+# Built as the main module of its own sources: `go install` would ask for the list
+# of its versions, which not every module proxy has.
+$(TOOLS)/pint: Makefile
+	@mkdir -p $(TOOLS)
+	dir=$$($(GO) mod download -json $(PINT) | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$$/\1/p'); test -n "$$dir"; \
+	  cd "$$dir" && GOFLAGS=-mod=readonly $(GO) build -trimpath -o $@ ./cmd/pint && touch $@
 
 PROTOS := $(shell find probe collector -name '*.proto')
 

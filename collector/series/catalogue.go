@@ -2,6 +2,7 @@ package series
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/prometheus/common/model"
 
@@ -16,10 +17,22 @@ const (
 	PlanUpload   = prefix + "plan_upload_bits_per_second"
 	ResultTotal  = prefix + "result_total"
 	IncidentOpen = prefix + "incident_open"
+	// ProbeAiling is of heartbeats, so of now: it is not in the journal.
+	ProbeAiling = prefix + "probe_ailing"
 
 	prefix         = "pantau_"
 	latencySeconds = prefix + "latency_seconds"
 	pathHopSeconds = prefix + "path_hop_seconds"
+)
+
+// Source is what makes a series.
+type Source string
+
+// The sources.
+const (
+	FromRecords Source = "records" // results, states and the inventory: what is in the journal
+	FromRules   Source = "rules"   // recorded by the rules of alerts/rules
+	FromSelf    Source = "self"    // the collector's own metrics, as they were then
 )
 
 // Definition describes one series by name: what /api/v1/metadata answers, and
@@ -32,7 +45,9 @@ type Definition struct {
 	Help string
 	// Labels are all labels that a sample may carry, sorted. One that is empty
 	// (not known) is absent from the sample.
+	// A histogram has le besides, on its _bucket series.
 	Labels []string
+	Source Source
 }
 
 // Has reports whether samples of d may carry the label.
@@ -47,9 +62,22 @@ func define(name string, t model.MetricType, unit, help string, groups ...[]stri
 	return d
 }
 
-// Catalogue lists every series that the collector makes of results, states and
-// the inventory, sorted by name.
+// Catalogue lists every series that the store holds, sorted by name; but for
+// [Alerts] and [AlertsForState], which have the labels of the alerts.
 func Catalogue() []Definition {
+	var all []Definition
+	for source, defs := range map[Source][]Definition{FromRecords: records(), FromRules: recorded(), FromSelf: own()} {
+		for _, d := range defs {
+			d.Source = source
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// records lists what the collector makes of results, states and the inventory.
+func records() []Definition {
 	const (
 		gauge   = model.MetricTypeGauge
 		counter = model.MetricTypeCounter
@@ -121,7 +149,7 @@ func shapes() map[measure.Metric]shape {
 		measure.LatencySecondsMedian: "median", measure.LatencySecondsP95: "p95"} {
 		m[x] = shape{name: latencySeconds, stat: stat}
 	}
-	for _, d := range Catalogue() {
+	for _, d := range records() {
 		for x, s := range m {
 			if s.name == d.Name {
 				s.target = d.Has("target")

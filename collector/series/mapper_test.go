@@ -385,9 +385,16 @@ func TestSupersedes(t *testing.T) {
 }
 
 func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
-	defs := make(map[string]series.Definition)
+	defs, names := make(map[string]series.Definition), make(map[string]bool)
 	for _, d := range series.Catalogue() {
-		if _, twice := defs[d.Name]; twice || !strings.HasPrefix(d.Name, "pantau_") || d.Help == "" || !slices.IsSorted(d.Labels) {
+		if names[d.Name] || d.Help == "" || !slices.IsSorted(d.Labels) || d.Source == "" {
+			t.Errorf("definition %+v", d)
+		}
+		names[d.Name] = true
+		if d.Source != series.FromRecords {
+			continue
+		}
+		if !strings.HasPrefix(d.Name, "pantau_") {
 			t.Errorf("definition %+v", d)
 		}
 		defs[d.Name] = d
