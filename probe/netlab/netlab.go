@@ -57,12 +57,13 @@ type Lab struct {
 	label string
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	closed bool
-	nodes  []*Node // the first is the claim
-	links  []*Link
-	spawn  chan func() // to the thread that starts processes; nil once closed
-	gone   chan struct{}
+	mu        sync.Mutex
+	closed    bool
+	nodes     []*Node // the first is the claim
+	links     []*Link
+	emulators []*Emulator
+	spawn     chan func() // to the thread that starts processes; nil once closed
+	gone      chan struct{}
 }
 
 // New clears what dead labs of the same name left behind, then opens an empty
@@ -144,7 +145,7 @@ func (l *Lab) Close() error {
 		return nil
 	}
 	l.closed = true
-	nodes, links := l.nodes, l.links
+	nodes, links, emulators := l.nodes, l.links, l.emulators
 	close(l.spawn)
 	l.mu.Unlock()
 	<-l.gone
@@ -154,6 +155,9 @@ func (l *Lab) Close() error {
 		all = append(all, n.ns)
 	}
 	errs := []error{killInside(all...)}
+	for _, e := range emulators {
+		errs = append(errs, e.Close())
+	}
 	for _, k := range slices.Backward(links) {
 		errs = append(errs, k.remove())
 	}
