@@ -36,6 +36,7 @@ type conn struct {
 	mu     sync.Mutex // guards last, closed
 	last   counts
 	closed bool
+	path   Path // as of the last look
 }
 
 func wrap(nc net.Conn) *conn {
@@ -145,6 +146,7 @@ func (c *conn) refresh(closing bool) {
 		if info.timestamps {
 			header += tcpTimestamps
 		}
+		c.path = info.path
 		now.acked = max(info.acked, 1) - 1 + info.sacked // the kernel counts the SYN as one byte
 		now.rx = info.received + info.segmentsIn*header + synOptions
 		now.tx = info.sent + info.segmentsOut*header + synOptions
@@ -189,6 +191,7 @@ type tcpInfo struct {
 	timestamps              bool
 	peerClosed              bool // its FIN is here
 	over                    bool // both sides are done, or there was a reset
+	path                    Path
 }
 
 // packetConn is a conn for UDP, with the methods that a name resolver looks for.

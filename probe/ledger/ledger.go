@@ -206,6 +206,56 @@ func (g *Group) Acked() (bytes uint64, ok bool) {
 	return c.acked, c.unknown == 0
 }
 
+// Path is what the kernel knows of the ways of a group's open connections.
+type Path struct {
+	Connections int // of which something is known
+	// MinRTT is the shortest round trip that any of them has seen, RTT the mean of
+	// their smoothed ones (RFC 6298). 0: none yet.
+	MinRTT, RTT time.Duration
+	// Segments with payload that were sent, and those of them that were sent again.
+	Segments, Retransmitted uint64
+	// SegmentsIn with payload that came, and those that came before one that
+	// was still missing.
+	SegmentsIn, OutOfOrder uint64
+	// CongestionControl is that of the sending side here; empty if it is not the
+	// same for all.
+	CongestionControl string
+}
+
+// Path looks at the connections that are open now.
+func (g *Group) Path() Path {
+	var p Path
+	var rtts time.Duration
+	for _, c := range g.conns.list() {
+		c.counts()
+		c.mu.Lock()
+		one := c.path
+		c.mu.Unlock()
+		if one.Connections == 0 {
+			continue
+		}
+		cc := c.congestionControl()
+		if p.Connections == 0 {
+			p.CongestionControl = cc
+		} else if cc != p.CongestionControl {
+			p.CongestionControl = ""
+		}
+		p.Connections++
+		p.Segments += one.Segments
+		p.Retransmitted += one.Retransmitted
+		p.SegmentsIn += one.SegmentsIn
+		p.OutOfOrder += one.OutOfOrder
+		rtts += one.RTT
+		if one.MinRTT > 0 && (p.MinRTT == 0 || one.MinRTT < p.MinRTT) {
+			p.MinRTT = one.MinRTT
+		}
+	}
+	if p.Connections > 0 {
+		p.RTT = rtts / time.Duration(p.Connections)
+	}
+	return p
+}
+
 // Own is what the group's connections have received and sent, in bytes of layer 2.
 func (g *Group) Own() (rx, tx uint64) {
 	c := g.conns.sum()

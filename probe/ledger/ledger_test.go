@@ -360,3 +360,19 @@ func TestOwnNeverFalls(t *testing.T) {
 		t.Errorf("%d closed connections are still on the books", n)
 	}
 }
+
+func TestGroupKnowsItsPath(t *testing.T) {
+	url := serve(t, func(c net.Conn) { io.Copy(c, c) })
+	g := New(Options{}).Group()
+	defer g.CloseAll()
+	if p := g.Path(); p != (Path{}) {
+		t.Errorf("without a connection: %+v", p)
+	}
+	for range 2 {
+		exchange(t, dial(t, g.DialContext, "tcp", url), make([]byte, 50_000))
+	}
+	p := g.Path()
+	if p.Connections != 2 || p.MinRTT <= 0 || p.MinRTT > time.Second || p.RTT < p.MinRTT || p.Segments < 2 || p.SegmentsIn < 2 || p.CongestionControl == "" {
+		t.Errorf("%+v", p)
+	}
+}

@@ -3,3 +3,5 @@
 package ledger
 
 func (c *conn) tcpInfo() (tcpInfo, bool) { return tcpInfo{}, false }
+
+func (c *conn) congestionControl() string { return "" }

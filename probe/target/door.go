@@ -169,19 +169,20 @@ func (c *conn) Close() error {
 
 // congestionControl is tcp(7) TCP_CONGESTION; empty where it cannot be read.
 func (c *conn) congestionControl() string {
-	s, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return ""
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return ""
-	}
 	var name string
-	raw.Control(func(fd uintptr) {
+	c.control(func(fd uintptr) {
 		name, _ = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
 	})
 	return name
+}
+
+// control calls f with the socket, where there is one.
+func (c *conn) control(f func(fd uintptr)) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			raw.Control(f)
+		}
+	}
 }
 
 type connKey struct{}

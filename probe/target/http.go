@@ -96,12 +96,19 @@ func (t *Target) handler() http.Handler {
 			if c.bytes.Load()+size >= t.limits.ConnectionBytes {
 				h.Set("Connection", "close")
 			}
-			t.download(w, rc, size, end)
+			a, leave := t.accounts.enter(r, c)
+			defer leave()
+			t.download(w, rc, a, size, end)
 		case r.Method == http.MethodPost && r.URL.Path == pathUpload:
 			t.metrics.requests.WithLabelValues("upload").Inc()
 			buf := uploads.Get().(*[uploadPiece]byte)
 			defer uploads.Put(buf)
-			t.upload(w, r, rc, c, buf[:], end)
+			a, leave := t.accounts.enter(r, c)
+			defer leave()
+			t.upload(w, r, rc, c, a, buf[:], end)
+		case r.Method == http.MethodGet && r.URL.Path == pathReceived:
+			t.metrics.requests.WithLabelValues("received").Inc()
+			t.received(w, r, rc, end)
 		default:
 			t.metrics.requests.WithLabelValues("other").Inc()
 			text(w, http.StatusNotFound, "404 page not found\n")
@@ -118,7 +125,7 @@ func text(w http.ResponseWriter, status int, s string) {
 
 // download writes size bytes, or breaks the connection: the length was
 // announced, so no client can take the part for the whole.
-func (t *Target) download(w http.ResponseWriter, rc *http.ResponseController, size int64, end time.Time) {
+func (t *Target) download(w http.ResponseWriter, rc *http.ResponseController, a *account, size int64, end time.Time) {
 	w.Header().Set("Content-Type", typeDownload)
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	offset := rand.Int64N(int64(len(t.body))) // no two bodies alike to a cache on the way
@@ -127,6 +134,9 @@ func (t *Target) download(w http.ResponseWriter, rc *http.ResponseController, si
 		rc.SetWriteDeadline(earlier(end, now.Add(t.limits.StallTime)))
 		n, err := w.Write(t.body.at(offset, left))
 		t.metrics.sent.Add(float64(n))
+		if a != nil {
+			a.sent.Add(int64(n))
+		}
 		if err != nil {
 			t.countSlow(err, end)
 			panic(http.ErrAbortHandler)
@@ -137,7 +147,7 @@ func (t *Target) download(w http.ResponseWriter, rc *http.ResponseController, si
 }
 
 // upload reads the body to its end and says how long it was.
-func (t *Target) upload(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, c *conn, buf []byte, end time.Time) {
+func (t *Target) upload(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, c *conn, a *account, buf []byte, end time.Time) {
 	if r.ContentLength > t.limits.RequestBytes {
 		t.tooLarge(w)
 		return
@@ -148,6 +158,9 @@ func (t *Target) upload(w http.ResponseWriter, r *http.Request, rc *http.Respons
 		n, err := r.Body.Read(buf)
 		total += int64(n)
 		t.metrics.received.Add(float64(n))
+		if a != nil {
+			a.received.Add(int64(n))
+		}
 		switch {
 		case total > t.limits.RequestBytes: // sent without a length
 			t.tooLarge(w)

@@ -32,7 +32,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pantau_target_requests_total",
-			Help: "Requests by what they asked for: latency, download, upload, ping, refused, other.",
+			Help: "Requests by what they asked for: latency, download, upload, received, ping, refused, other.",
 		}, []string{"request"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pantau_target_refused_total",
@@ -47,7 +47,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Body bytes read from uploads.",
 		}),
 	}
-	for _, request := range []string{"latency", "download", "upload", "ping", "refused", "other"} {
+	for _, request := range []string{"latency", "download", "upload", "received", "ping", "refused", "other"} {
 		m.requests.WithLabelValues(request)
 	}
 	for _, limit := range []string{limitConnections, limitAddress, limitRequestBytes, limitRequestTime, limitStall} {

@@ -8,8 +8,10 @@
 // It guarantees that a body is incompressible and complete, or that its
 // connection visibly breaks: a client never takes a short answer for a whole
 // one. Work and memory are bounded by [Limits]; who comes above them gets 503
-// with Retry-After. It refuses every other path and method with 404, stores
-// nothing, and reads nothing but the clock.
+// with Retry-After. Whoever gives the requests of a test an id can ask what of
+// it has arrived here and when, by this server's clock ([Reading]): the only
+// place where an upload is seen whole. It refuses every other path and method
+// with 404, stores nothing, and reads nothing but the clock.
 package target
 
 import (
@@ -106,6 +108,7 @@ type Target struct {
 	metrics   *metrics
 	listeners []net.Listener
 	door      *door
+	accounts  *accounts
 	body      body
 	line      lineProtocol
 }
@@ -134,7 +137,7 @@ func New(o Options) (*Target, error) {
 		}
 		t.listeners = []net.Listener{ln}
 	}
-	t.door = newDoor(t.limits, t.metrics)
+	t.door, t.accounts = newDoor(t.limits, t.metrics), newAccounts()
 	t.line = lineProtocol{limits: t.limits, metrics: t.metrics}
 	return t, nil
 }

@@ -1,0 +1,207 @@
+package target
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pathReceived tells what has arrived here of one test, by this server's clock.
+const pathReceived = "/speedtest/received"
+
+// Reading is one line of what GET /speedtest/received?id=ID answers: what the
+// requests with this id have moved so far. With &every=DURATION (50 ms to 5 s)
+// lines follow one another until the client goes.
+type Reading struct {
+	// Clock is this server's monotonic clock in nanoseconds, read together with
+	// what follows. Only differences mean anything.
+	Clock int64 `json:"clock_ns"`
+	// Received are bytes of upload bodies that were read from the sockets; Sent
+	// are bytes of download bodies that were handed to the kernel.
+	Received int64 `json:"received"`
+	Sent     int64 `json:"sent"`
+	// Streams is how many of the test's requests are under way.
+	Streams int `json:"streams"`
+	// Segments and Retransmitted are what the test's open connections have sent,
+	// with payload and again.
+	Segments      uint64 `json:"segments"`
+	Retransmitted uint64 `json:"retransmitted"`
+	// Tests is how many tests are under way here, this one included.
+	Tests int `json:"tests"`
+	// CPU is the share of its processors that this server has used since the line
+	// before, 0 to 1.
+	CPU float64 `json:"cpu"`
+}
+
+// testID is what an id may be: chosen by the client, at random.
+var testID = regexp.MustCompile(`^[A-Za-z0-9]{16,32}$`)
+
+const (
+	// mostAccounts bounds the ids that are remembered; above it nothing is
+	// accounted for and the question answered with 503.
+	mostAccounts = 4096
+	// accountAge is how long an id is remembered after its last request.
+	accountAge = time.Minute
+
+	leastEvery, mostEvery = 50 * time.Millisecond, 5 * time.Second
+)
+
+// account is what one test has moved.
+type account struct {
+	received, sent atomic.Int64
+
+	// Guarded by accounts.mu.
+	conns map[*conn]int // requests under way on it
+	users int           // requests under way, questions included
+	last  time.Time     // of the last one's end
+}
+
+// accounts knows the tests of the last minute.
+type accounts struct {
+	start time.Time
+
+	mu   sync.Mutex
+	byID map[string]*account
+}
+
+func newAccounts() *accounts { return &accounts{start: time.Now(), byID: make(map[string]*account)} }
+
+// enter opens the account of a request. c is nil for a question. It returns nil
+// for a request without a proper id, and when there are too many.
+func (as *accounts) enter(r *http.Request, c *conn) (a *account, leave func()) {
+	id := r.URL.Query().Get("id")
+	if !testID.MatchString(id) {
+		return nil, func() {}
+	}
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if a = as.byID[id]; a == nil {
+		as.forget()
+		if len(as.byID) >= mostAccounts {
+			return nil, func() {}
+		}
+		a = &account{conns: make(map[*conn]int)}
+		as.byID[id] = a
+	}
+	a.users++
+	if c != nil {
+		a.conns[c]++
+	}
+	return a, func() {
+		as.mu.Lock()
+		defer as.mu.Unlock()
+		a.users--
+		a.last = time.Now()
+		if c != nil {
+			if a.conns[c]--; a.conns[c] == 0 {
+				delete(a.conns, c)
+			}
+		}
+	}
+}
+
+// forget drops what nobody uses. The caller holds mu.
+func (as *accounts) forget() {
+	for id, a := range as.byID {
+		if a.users == 0 && time.Since(a.last) > accountAge {
+			delete(as.byID, id)
+		}
+	}
+}
+
+// read takes a reading whose clock and bytes belong together: one that took long
+// is taken again.
+func (as *accounts) read(a *account) Reading {
+	var r Reading
+	for range 5 {
+		before := time.Since(as.start)
+		r.Received, r.Sent = a.received.Load(), a.sent.Load()
+		after := time.Since(as.start)
+		r.Clock = int64(before+after) / 2
+		if after-before < 100*time.Microsecond {
+			break
+		}
+	}
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for c := range a.conns {
+		segments, again := c.segments()
+		r.Segments += segments
+		r.Retransmitted += again
+		r.Streams += a.conns[c]
+	}
+	for _, other := range as.byID {
+		if len(other.conns) > 0 {
+			r.Tests++
+		}
+	}
+	return r
+}
+
+// received answers the question, once or again and again.
+func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, end time.Time) {
+	a, leave := t.accounts.enter(r, nil)
+	defer leave()
+	if a == nil {
+		if testID.MatchString(r.URL.Query().Get("id")) {
+			w.Header().Set("Retry-After", "10")
+			text(w, http.StatusServiceUnavailable, "too many tests\n")
+			return
+		}
+		text(w, http.StatusBadRequest, "id: want 16 to 32 letters and digits\n")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	every, err := time.ParseDuration(r.URL.Query().Get("every"))
+	if err != nil {
+		json.NewEncoder(w).Encode(t.accounts.read(a))
+		return
+	}
+	every = min(max(every, leastEvery), mostEvery)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	lines := json.NewEncoder(w)
+	cpu, at := processCPU(), time.Now()
+	for {
+		line := t.accounts.read(a)
+		used, now := processCPU(), time.Now()
+		if spent := now.Sub(at); spent > 0 {
+			line.CPU = min((used-cpu).Seconds()/spent.Seconds()/float64(runtime.GOMAXPROCS(0)), 1)
+		}
+		cpu, at = used, now
+		rc.SetWriteDeadline(earlier(end, now.Add(t.limits.StallTime)))
+		if lines.Encode(line) != nil || rc.Flush() != nil || now.After(end) {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// segments are those that a connection has sent with payload, and again.
+func (c *conn) segments() (all, again uint64) {
+	c.control(func(fd uintptr) {
+		if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			all, again = uint64(i.Data_segs_out), uint64(i.Total_retrans)
+		}
+	})
+	return all, again
+}
+
+// processCPU is the processor time that this process has used.
+func processCPU() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
