@@ -20,9 +20,10 @@ const (
 	// ProbeAiling is of heartbeats, so of now: it is not in the journal.
 	ProbeAiling = prefix + "probe_ailing"
 
-	prefix         = "pantau_"
-	latencySeconds = prefix + "latency_seconds"
-	pathHopSeconds = prefix + "path_hop_seconds"
+	prefix               = "pantau_"
+	latencySeconds       = prefix + "latency_seconds"
+	loadedLatencySeconds = prefix + "loaded_latency_seconds"
+	pathHopSeconds       = prefix + "path_hop_seconds"
 )
 
 // Source is what makes a series.
@@ -102,6 +103,7 @@ func records() []Definition {
 		define("pantau_http_first_byte_seconds", gauge, seconds, "From the wish for a page until the first byte of its answer. Sparse: read with last_over_time.", target),
 		define("pantau_http_lookup_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the look-up of the host's name.", target),
 		define("pantau_http_tls_seconds", gauge, seconds, "Of pantau_http_first_byte_seconds: the TLS handshake.", target),
+		define("pantau_idle_latency_seconds", gauge, seconds, "Median round trip just before a speed test. Sparse.", target),
 		define(IncidentOpen, gauge, "", "1 while the incident goes on, 0 once when it is over or its labels change; cause is the suspected one while the final one is not known.",
 			[]string{"province", "regency", "incident", "kind", "node", "cause"}),
 		define("pantau_jitter_seconds", gauge, seconds, "Jitter of round trips (RFC 3550, section 6.4.1).", target),
@@ -109,6 +111,7 @@ func records() []Definition {
 		define(latencySeconds, gauge, seconds, "Round-trip time to the target in that minute: stat is min, median or p95.", target, []string{"stat"}),
 		define("pantau_link_receive_bytes_total", counter, "bytes", "The village's own traffic towards it, since the probe started; the probe's tests are subtracted.", probe),
 		define("pantau_link_transmit_bytes_total", counter, "bytes", "The village's own traffic from it, since the probe started; the probe's tests are subtracted.", probe),
+		define(loadedLatencySeconds, gauge, seconds, "Median round trip while a speed test filled that direction. Sparse.", target, []string{"direction"}),
 		define("pantau_mobile_cell_id", gauge, "", "Identity of the mobile cell that serves the site: it matters only whether it changes.", probe),
 		define("pantau_mobile_generation", gauge, "", "Generation of the mobile network that serves the site: 2 to 5.", probe),
 		define("pantau_mobile_rsrp_dbm", gauge, "dbm", "Reference signal received power of the serving cell.", probe),
@@ -123,6 +126,7 @@ func records() []Definition {
 		define(PlanDownload, gauge, bits, "Download speed that the site's contract of that day promises.", site),
 		define(PlanUpload, gauge, bits, "Upload speed that the site's contract of that day promises.", site),
 		define(ResultTotal, counter, "", "Results of the probe since its boot, by kind, outcome and reason, as it counted them itself.", probe, []string{"kind", "outcome", "reason"}),
+		define("pantau_retransmit_ratio", gauge, "ratio", "Share of a speed test's segments that were sent again, 0 to 1. Sparse.", target, []string{"direction"}),
 		define(SiteInfo, info, "", "Facts about a site from the inventory, as labels; the value is 1.", site, facts),
 		define("pantau_target_reachable", gauge, "", "1 if the target answered in that minute, else 0.", target),
 		define("pantau_upload_bits_per_second", gauge, bits, "Upload speed: payload over several TCP streams. Sparse: read with last_over_time.", target),
@@ -136,6 +140,10 @@ type shape struct {
 	name   string
 	stat   string // label stat, for latency
 	target bool   // carries a target
+	// direction is a label's value, for what is told of both directions of a
+	// speed test; byKind takes it from the result's kind.
+	direction measure.Kind
+	byKind    bool
 }
 
 // shapes is the mapping from the vocabulary to the catalogue. A metric that is
@@ -149,10 +157,15 @@ func shapes() map[measure.Metric]shape {
 		measure.LatencySecondsMedian: "median", measure.LatencySecondsP95: "p95"} {
 		m[x] = shape{name: latencySeconds, stat: stat}
 	}
+	for x, kind := range map[measure.Metric]measure.Kind{measure.LoadedLatencySecondsDownload: measure.KindDownload,
+		measure.LoadedLatencySecondsUpload: measure.KindUpload} {
+		m[x] = shape{name: loadedLatencySeconds, direction: kind}
+	}
 	for _, d := range records() {
 		for x, s := range m {
 			if s.name == d.Name {
 				s.target = d.Has("target")
+				s.byKind = d.Has("direction") && s.direction == ""
 				m[x] = s
 			}
 		}

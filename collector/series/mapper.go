@@ -54,8 +54,9 @@ type placeSeries struct {
 }
 
 type valueKey struct {
-	metric measure.Metric
-	target measure.TargetID
+	metric    measure.Metric
+	target    measure.TargetID
+	direction measure.Kind
 }
 
 type hopKey struct {
@@ -203,7 +204,10 @@ func (m *Mapper) series(p *placeSeries, l inventory.Labels, r *measure.Result, v
 	if !ok {
 		return nil
 	}
-	key := valueKey{metric: v.Metric}
+	key := valueKey{metric: v.Metric, direction: form.direction}
+	if form.byKind {
+		key.direction = r.Kind
+	}
 	if form.target {
 		if key.target = v.Target; key.target == "" {
 			key.target = r.Target
@@ -212,7 +216,7 @@ func (m *Mapper) series(p *placeSeries, l inventory.Labels, r *measure.Result, v
 	s := p.values[key]
 	if s == nil {
 		s = newSeries(form.name, append(placeLabels(l),
-			labels.Label{Name: "stat", Value: form.stat}, labels.Label{Name: "target", Value: string(key.target)}))
+			labels.Label{Name: "direction", Value: string(key.direction)}, labels.Label{Name: "stat", Value: form.stat}, labels.Label{Name: "target", Value: string(key.target)}))
 		p.values[key] = s
 	}
 	return s

@@ -172,8 +172,15 @@ const (
 	// PathReached is 1 if the path's target itself answered, else 0.
 	PathReached Metric = "path_reached"
 	// PathHops is the hop limit at which the target answered: routers and itself.
-	PathHops    Metric = "path_hops"
-	MetricOther Metric = "other"
+	PathHops Metric = "path_hops"
+	// IdleLatencySeconds is the median round trip just before a speed test,
+	// LoadedLatencySecondsDownload and -Upload the median during it.
+	IdleLatencySeconds           Metric = "idle_latency_seconds"
+	LoadedLatencySecondsDownload Metric = "loaded_latency_seconds_download"
+	LoadedLatencySecondsUpload   Metric = "loaded_latency_seconds_upload"
+	// RetransmitRatio is the share of a speed test's segments that were sent again.
+	RetransmitRatio Metric = "retransmit_ratio"
+	MetricOther     Metric = "other"
 )
 
 // Metrics lists every metric, in the order of the wire's enumeration.
@@ -184,7 +191,8 @@ func Metrics() []Metric {
 		LinkReceiveBytesTotal, LinkTransmitBytesTotal, OpticalReceivePowerDBm, MobileRSRPDBm,
 		MobileRSRQDB, MobileSINRDB, MobileGeneration, MobileCellID, DNSAnswerSeconds,
 		HTTPFirstByteSeconds, HTTPLookupSeconds, HTTPConnectSeconds, HTTPTLSSeconds,
-		PathReached, PathHops}
+		PathReached, PathHops, IdleLatencySeconds, LoadedLatencySecondsDownload,
+		LoadedLatencySecondsUpload, RetransmitRatio}
 }
 
 // Flag qualifies an ok result without removing it: cross_traffic, clock_skew,
@@ -332,7 +340,7 @@ func (r Result) Validate() error {
 // hostile instrument, never a figure.
 func (m Metric) Bounds() (least, most float64) {
 	switch m {
-	case PacketLossRatio:
+	case PacketLossRatio, RetransmitRatio:
 		return 0, 1
 	case OpticalReceivePowerDBm:
 		return -40, 8.2 // SFF-8472: received power as 16 bits of 0.1 uW, 0 to 6.5535 mW

@@ -260,34 +260,38 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 type Metric int32
 
 const (
-	Metric_METRIC_OTHER                     Metric = 0
-	Metric_METRIC_DOWNLOAD_BITS_PER_SECOND  Metric = 1
-	Metric_METRIC_UPLOAD_BITS_PER_SECOND    Metric = 2
-	Metric_METRIC_LATENCY_SECONDS_MIN       Metric = 3
-	Metric_METRIC_LATENCY_SECONDS_MEDIAN    Metric = 4
-	Metric_METRIC_LATENCY_SECONDS_P95       Metric = 5
-	Metric_METRIC_JITTER_SECONDS            Metric = 6
-	Metric_METRIC_PACKET_LOSS_RATIO         Metric = 7
-	Metric_METRIC_CARRIER_UP                Metric = 8
-	Metric_METRIC_LAN_GATEWAY_REACHABLE     Metric = 9
-	Metric_METRIC_FIRST_HOP_REACHABLE       Metric = 10
-	Metric_METRIC_TARGET_REACHABLE          Metric = 11
-	Metric_METRIC_ODP_REACHABLE             Metric = 12
-	Metric_METRIC_LINK_RECEIVE_BYTES_TOTAL  Metric = 13
-	Metric_METRIC_LINK_TRANSMIT_BYTES_TOTAL Metric = 14
-	Metric_METRIC_OPTICAL_RECEIVE_POWER_DBM Metric = 15
-	Metric_METRIC_MOBILE_RSRP_DBM           Metric = 16
-	Metric_METRIC_MOBILE_RSRQ_DB            Metric = 17
-	Metric_METRIC_MOBILE_SINR_DB            Metric = 18
-	Metric_METRIC_MOBILE_GENERATION         Metric = 19
-	Metric_METRIC_MOBILE_CELL_ID            Metric = 20
-	Metric_METRIC_DNS_ANSWER_SECONDS        Metric = 21
-	Metric_METRIC_HTTP_FIRST_BYTE_SECONDS   Metric = 22
-	Metric_METRIC_HTTP_LOOKUP_SECONDS       Metric = 23
-	Metric_METRIC_HTTP_CONNECT_SECONDS      Metric = 24
-	Metric_METRIC_HTTP_TLS_SECONDS          Metric = 25
-	Metric_METRIC_PATH_REACHED              Metric = 26
-	Metric_METRIC_PATH_HOPS                 Metric = 27
+	Metric_METRIC_OTHER                           Metric = 0
+	Metric_METRIC_DOWNLOAD_BITS_PER_SECOND        Metric = 1
+	Metric_METRIC_UPLOAD_BITS_PER_SECOND          Metric = 2
+	Metric_METRIC_LATENCY_SECONDS_MIN             Metric = 3
+	Metric_METRIC_LATENCY_SECONDS_MEDIAN          Metric = 4
+	Metric_METRIC_LATENCY_SECONDS_P95             Metric = 5
+	Metric_METRIC_JITTER_SECONDS                  Metric = 6
+	Metric_METRIC_PACKET_LOSS_RATIO               Metric = 7
+	Metric_METRIC_CARRIER_UP                      Metric = 8
+	Metric_METRIC_LAN_GATEWAY_REACHABLE           Metric = 9
+	Metric_METRIC_FIRST_HOP_REACHABLE             Metric = 10
+	Metric_METRIC_TARGET_REACHABLE                Metric = 11
+	Metric_METRIC_ODP_REACHABLE                   Metric = 12
+	Metric_METRIC_LINK_RECEIVE_BYTES_TOTAL        Metric = 13
+	Metric_METRIC_LINK_TRANSMIT_BYTES_TOTAL       Metric = 14
+	Metric_METRIC_OPTICAL_RECEIVE_POWER_DBM       Metric = 15
+	Metric_METRIC_MOBILE_RSRP_DBM                 Metric = 16
+	Metric_METRIC_MOBILE_RSRQ_DB                  Metric = 17
+	Metric_METRIC_MOBILE_SINR_DB                  Metric = 18
+	Metric_METRIC_MOBILE_GENERATION               Metric = 19
+	Metric_METRIC_MOBILE_CELL_ID                  Metric = 20
+	Metric_METRIC_DNS_ANSWER_SECONDS              Metric = 21
+	Metric_METRIC_HTTP_FIRST_BYTE_SECONDS         Metric = 22
+	Metric_METRIC_HTTP_LOOKUP_SECONDS             Metric = 23
+	Metric_METRIC_HTTP_CONNECT_SECONDS            Metric = 24
+	Metric_METRIC_HTTP_TLS_SECONDS                Metric = 25
+	Metric_METRIC_PATH_REACHED                    Metric = 26
+	Metric_METRIC_PATH_HOPS                       Metric = 27
+	Metric_METRIC_IDLE_LATENCY_SECONDS            Metric = 28
+	Metric_METRIC_LOADED_LATENCY_SECONDS_DOWNLOAD Metric = 29
+	Metric_METRIC_LOADED_LATENCY_SECONDS_UPLOAD   Metric = 30
+	Metric_METRIC_RETRANSMIT_RATIO                Metric = 31
 )
 
 // Enum value maps for Metric.
@@ -321,36 +325,44 @@ var (
 		25: "METRIC_HTTP_TLS_SECONDS",
 		26: "METRIC_PATH_REACHED",
 		27: "METRIC_PATH_HOPS",
+		28: "METRIC_IDLE_LATENCY_SECONDS",
+		29: "METRIC_LOADED_LATENCY_SECONDS_DOWNLOAD",
+		30: "METRIC_LOADED_LATENCY_SECONDS_UPLOAD",
+		31: "METRIC_RETRANSMIT_RATIO",
 	}
 	Metric_value = map[string]int32{
-		"METRIC_OTHER":                     0,
-		"METRIC_DOWNLOAD_BITS_PER_SECOND":  1,
-		"METRIC_UPLOAD_BITS_PER_SECOND":    2,
-		"METRIC_LATENCY_SECONDS_MIN":       3,
-		"METRIC_LATENCY_SECONDS_MEDIAN":    4,
-		"METRIC_LATENCY_SECONDS_P95":       5,
-		"METRIC_JITTER_SECONDS":            6,
-		"METRIC_PACKET_LOSS_RATIO":         7,
-		"METRIC_CARRIER_UP":                8,
-		"METRIC_LAN_GATEWAY_REACHABLE":     9,
-		"METRIC_FIRST_HOP_REACHABLE":       10,
-		"METRIC_TARGET_REACHABLE":          11,
-		"METRIC_ODP_REACHABLE":             12,
-		"METRIC_LINK_RECEIVE_BYTES_TOTAL":  13,
-		"METRIC_LINK_TRANSMIT_BYTES_TOTAL": 14,
-		"METRIC_OPTICAL_RECEIVE_POWER_DBM": 15,
-		"METRIC_MOBILE_RSRP_DBM":           16,
-		"METRIC_MOBILE_RSRQ_DB":            17,
-		"METRIC_MOBILE_SINR_DB":            18,
-		"METRIC_MOBILE_GENERATION":         19,
-		"METRIC_MOBILE_CELL_ID":            20,
-		"METRIC_DNS_ANSWER_SECONDS":        21,
-		"METRIC_HTTP_FIRST_BYTE_SECONDS":   22,
-		"METRIC_HTTP_LOOKUP_SECONDS":       23,
-		"METRIC_HTTP_CONNECT_SECONDS":      24,
-		"METRIC_HTTP_TLS_SECONDS":          25,
-		"METRIC_PATH_REACHED":              26,
-		"METRIC_PATH_HOPS":                 27,
+		"METRIC_OTHER":                           0,
+		"METRIC_DOWNLOAD_BITS_PER_SECOND":        1,
+		"METRIC_UPLOAD_BITS_PER_SECOND":          2,
+		"METRIC_LATENCY_SECONDS_MIN":             3,
+		"METRIC_LATENCY_SECONDS_MEDIAN":          4,
+		"METRIC_LATENCY_SECONDS_P95":             5,
+		"METRIC_JITTER_SECONDS":                  6,
+		"METRIC_PACKET_LOSS_RATIO":               7,
+		"METRIC_CARRIER_UP":                      8,
+		"METRIC_LAN_GATEWAY_REACHABLE":           9,
+		"METRIC_FIRST_HOP_REACHABLE":             10,
+		"METRIC_TARGET_REACHABLE":                11,
+		"METRIC_ODP_REACHABLE":                   12,
+		"METRIC_LINK_RECEIVE_BYTES_TOTAL":        13,
+		"METRIC_LINK_TRANSMIT_BYTES_TOTAL":       14,
+		"METRIC_OPTICAL_RECEIVE_POWER_DBM":       15,
+		"METRIC_MOBILE_RSRP_DBM":                 16,
+		"METRIC_MOBILE_RSRQ_DB":                  17,
+		"METRIC_MOBILE_SINR_DB":                  18,
+		"METRIC_MOBILE_GENERATION":               19,
+		"METRIC_MOBILE_CELL_ID":                  20,
+		"METRIC_DNS_ANSWER_SECONDS":              21,
+		"METRIC_HTTP_FIRST_BYTE_SECONDS":         22,
+		"METRIC_HTTP_LOOKUP_SECONDS":             23,
+		"METRIC_HTTP_CONNECT_SECONDS":            24,
+		"METRIC_HTTP_TLS_SECONDS":                25,
+		"METRIC_PATH_REACHED":                    26,
+		"METRIC_PATH_HOPS":                       27,
+		"METRIC_IDLE_LATENCY_SECONDS":            28,
+		"METRIC_LOADED_LATENCY_SECONDS_DOWNLOAD": 29,
+		"METRIC_LOADED_LATENCY_SECONDS_UPLOAD":   30,
+		"METRIC_RETRANSMIT_RATIO":                31,
 	}
 )
 
@@ -1796,7 +1808,7 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x0fREASON_INTERNAL\x10\x13\x12\x10\n" +
 	"\fREASON_OTHER\x10\x14\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10\x15\x12\x14\n" +
-	"\x10REASON_NO_SIGNAL\x10\x16*\xda\x06\n" +
+	"\x10REASON_NO_SIGNAL\x10\x16*\xee\a\n" +
 	"\x06Metric\x12\x10\n" +
 	"\fMETRIC_OTHER\x10\x00\x12#\n" +
 	"\x1fMETRIC_DOWNLOAD_BITS_PER_SECOND\x10\x01\x12!\n" +
@@ -1826,7 +1838,11 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x1bMETRIC_HTTP_CONNECT_SECONDS\x10\x18\x12\x1b\n" +
 	"\x17METRIC_HTTP_TLS_SECONDS\x10\x19\x12\x17\n" +
 	"\x13METRIC_PATH_REACHED\x10\x1a\x12\x14\n" +
-	"\x10METRIC_PATH_HOPS\x10\x1b*N\n" +
+	"\x10METRIC_PATH_HOPS\x10\x1b\x12\x1f\n" +
+	"\x1bMETRIC_IDLE_LATENCY_SECONDS\x10\x1c\x12*\n" +
+	"&METRIC_LOADED_LATENCY_SECONDS_DOWNLOAD\x10\x1d\x12(\n" +
+	"$METRIC_LOADED_LATENCY_SECONDS_UPLOAD\x10\x1e\x12\x1b\n" +
+	"\x17METRIC_RETRANSMIT_RATIO\x10\x1f*N\n" +
 	"\fClockQuality\x12\x11\n" +
 	"\rCLOCK_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12CLOCK_SYNCHRONISED\x10\x01\x12\x13\n" +
