@@ -32,6 +32,9 @@ type Options struct {
 	// 30 s whose name look-ups are counted as well; with another one they are
 	// not, unless it resolves through this ledger.
 	Dial DialFunc
+	// Interface is the one that the default Dial's connections leave by, such as
+	// "eth0". Empty: as the routes say. Linux only.
+	Interface string
 }
 
 // Ledger is the account of one probe. All its methods may be called at once
@@ -48,8 +51,8 @@ type Ledger struct {
 func New(o Options) *Ledger {
 	l := &Ledger{dial: o.Dial}
 	if l.dial == nil {
-		var plain net.Dialer // towards name servers: their addresses need no look-up
-		d := net.Dialer{Timeout: 30 * time.Second, Resolver: &net.Resolver{
+		plain := net.Dialer{Control: throughInterface(o.Interface)} // towards name servers: their addresses need no look-up
+		d := net.Dialer{Timeout: 30 * time.Second, Control: plain.Control, Resolver: &net.Resolver{
 			PreferGo: true,
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				return l.open(ctx, plain.DialContext, network, addr, nil)

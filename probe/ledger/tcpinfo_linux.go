@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,4 +53,19 @@ func (c *conn) congestionControl() (name string) {
 		})
 	}
 	return name
+}
+
+// throughInterface makes a dialer's sockets leave by an interface (socket(7)
+// SO_BINDTODEVICE).
+func throughInterface(name string) func(network, address string, c syscall.RawConn) error {
+	if name == "" {
+		return nil
+	}
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if failed := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), name) }); failed != nil {
+			return failed
+		}
+		return err
+	}
 }

@@ -2,6 +2,7 @@ package target
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"regexp"
 	"runtime"
@@ -32,6 +33,10 @@ type Reading struct {
 	// with payload and again.
 	Segments      uint64 `json:"segments"`
 	Retransmitted uint64 `json:"retransmitted"`
+	// RTT and MinRTT are of those connections' downloads, in nanoseconds: the mean of
+	// their smoothed round trips (RFC 6298) and the shortest one. 0: none known.
+	RTT    int64 `json:"rtt_ns"`
+	MinRTT int64 `json:"min_rtt_ns"`
 	// Tests is how many tests are under way here, this one included.
 	Tests int `json:"tests"`
 	// CPU is the share of its processors that this server has used since the line
@@ -130,11 +135,23 @@ func (as *accounts) read(a *account) Reading {
 	}
 	as.mu.Lock()
 	defer as.mu.Unlock()
+	var rtts, known int64
 	for c := range a.conns {
-		segments, again := c.segments()
-		r.Segments += segments
-		r.Retransmitted += again
 		r.Streams += a.conns[c]
+		info := c.tcpInfo()
+		if info == nil {
+			continue
+		}
+		r.Segments += uint64(info.Data_segs_out)
+		r.Retransmitted += uint64(info.Total_retrans)
+		known++
+		rtts += int64(info.Rtt) * 1000
+		if m := int64(info.Min_rtt) * 1000; info.Min_rtt != math.MaxUint32 && (r.MinRTT == 0 || m < r.MinRTT) {
+			r.MinRTT = m
+		}
+	}
+	if known > 0 {
+		r.RTT = rtts / known
 	}
 	for _, other := range as.byID {
 		if len(other.conns) > 0 {
@@ -187,14 +204,14 @@ func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.Respo
 	}
 }
 
-// segments are those that a connection has sent with payload, and again.
-func (c *conn) segments() (all, again uint64) {
+// tcpInfo is tcp(7) TCP_INFO; nil where it cannot be read.
+func (c *conn) tcpInfo() (info *unix.TCPInfo) {
 	c.control(func(fd uintptr) {
 		if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			all, again = uint64(i.Data_segs_out), uint64(i.Total_retrans)
+			info = i
 		}
 	})
-	return all, again
+	return info
 }
 
 // processCPU is the processor time that this process has used.
