@@ -1,239 +1,78 @@
-// Package speed measures how fast a line carries bulk data down and up, with
-// the transfers of speedtest-go against a server that speaks Ookla's HTTP paths:
-// the goodput of several TCP streams at once.
+// Package speed measures how fast a line carries bulk data down and up: the
+// goodput of several TCP streams at once, against a server that speaks Ookla's
+// HTTP paths.
 //
-// It guarantees that a number is a measurement. speedtest-go returns one for a
-// 404, a captive portal, a refused connection or a server that died half-way, so
-// its own figure is discarded, every response it gets is checked on the way, and
-// the rate is made of bytes counted at the sockets over monotonic time. Whatever
-// does not hold is a failure with its reason. Measure returns in bounded time,
-// cancelled at once, and leaves no connection behind.
-//
-// It refuses redirects, proxies, HTTP/2 (which would put all streams on one
-// connection) and a second test while one runs. It leaves http.DefaultClient as
-// it was, which importing speedtest-go alone does not.
+// Two instruments answer the question, and a result names its own: [Pantau], our
+// engine, whose method METHOD.md writes down, for audits; and [SpeedtestGo],
+// whose transfers other people's figures come from, for comparison. Both
+// guarantee that a number is a measurement: a 404, a captive portal, a refused
+// connection, a server that died half-way are failures with their reason, in
+// bounded time, and nothing is left behind.
 package speed
 
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/url"
-	"path"
-	"strings"
 	"time"
 
-	"github.com/showwin/speedtest-go/speedtest"
-
-	"github.com/pantau-desa/pantau/probe/clock"
-	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/defaultclient"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/engine"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/reference"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
 
-// InstrumentName names what transferred; MethodVersion what was made of it.
-//
-// Version 1: the payload at the sockets from the first quarter of the transfer
-// to its end. Down that is bytes read, up bytes that the other end's TCP has
-// acknowledged (behind a splitting proxy: the proxy's).
+// Name of an instrument.
+type Name string
+
+// The instruments.
 const (
-	InstrumentName = "speedtest-go"
-	MethodVersion  = "1"
+	Pantau      Name = engine.InstrumentName
+	SpeedtestGo Name = reference.InstrumentName
 )
 
-const (
-	// FlagWritten marks an upload for which the kernel did not tell what was
-	// acknowledged, so that bytes handed to it were counted: too high on slow
-	// lines by what its buffers hold.
-	FlagWritten measure.Flag = "written_not_acked"
-	// FlagServerPrefix begins a flag that names the congestion control by which
-	// the server says it sends, such as server_cc_cubic.
-	FlagServerPrefix = "server_cc_"
-)
+// Default is the one that measures when nothing else is said.
+const Default = SpeedtestGo
 
-// Options of an Instrument.
+// Instrument measures one direction, [measure.KindDownload] or
+// [measure.KindUpload], against the server at rawURL, one at a time.
+type Instrument interface {
+	Measure(ctx context.Context, id measure.TargetID, rawURL string, kind measure.Kind) measure.Result
+}
+
+// Options of an instrument.
 type Options struct {
-	// Ledger opens and counts the connections. Required.
-	Ledger *ledger.Ledger
-	// Logger hears of what Results do not tell. The default discards.
-	Logger *slog.Logger
-	// Now reads the box's clocks. The default is the kernel's.
-	Now func() clock.Reading
-	// TLS is used for https servers; nil trusts the system's authorities.
-	TLS *tls.Config
-	// Threads is the number of streams (default 8, so that every device
-	// measures alike).
-	Threads int
-	// Duration of a transfer, one direction (default 10 s).
+	Instrument Name           // empty: Default
+	Ledger     *ledger.Ledger // required
+	Logger     *slog.Logger   // nil: none
+	TLS        *tls.Config    // for https servers; nil trusts the system's authorities
+	// Duration of a transfer, one direction: at most for Pantau (0: 15 s), which
+	// ends as soon as it knows, exactly for SpeedtestGo (0: 10 s).
 	Duration time.Duration
-	// CheckTime is the longest wait for a connection and for each answer before
-	// the transfer (default 10 s).
-	CheckTime time.Duration
-	// StallTime without a byte makes a transfer fail (default 3 s).
-	StallTime time.Duration
+	// Full has Pantau use all of Duration: the audit of its early end.
+	Full bool
 }
 
-// Instrument measures one direction at a time.
-type Instrument struct {
-	o     Options
-	noise []byte
-	turn  chan struct{} // held while a test runs
-
-	// library runs speedtest-go until it returns by itself.
-	library func(*transfer)
-	// stuck is closed when a run of the library that did not end in time has
-	// ended after all. Guarded by turn.
-	stuck <-chan struct{}
+// New makes an instrument.
+func New(o Options) (Instrument, error) {
+	switch o.Instrument {
+	case "":
+		o.Instrument = Default
+		return New(o)
+	case Pantau:
+		return engine.New(engine.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Limit: o.Duration, Full: o.Full})
+	case SpeedtestGo:
+		return reference.New(reference.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Duration: o.Duration})
+	}
+	return nil, fmt.Errorf("speed: %q is no instrument: %s or %s", o.Instrument, Pantau, SpeedtestGo)
 }
 
-var _ = restore()
-
-// restore undoes what importing speedtest-go did to http.DefaultClient, unless
-// another package has set its own transport since.
-func restore() struct{} {
-	if _, its := http.DefaultClient.Transport.(*speedtest.Speedtest); its {
-		http.DefaultClient.Transport = defaultclient.Transport()
+// Blank is a result of an instrument that was not asked.
+func Blank(n Name, kind measure.Kind) measure.Result {
+	r := measure.Result{Kind: kind, Instrument: engine.InstrumentName, MethodVersion: engine.MethodVersion}
+	if n == SpeedtestGo || n == "" && Default == SpeedtestGo {
+		r.Instrument, r.MethodVersion = reference.InstrumentName, reference.MethodVersion
 	}
-	return struct{}{}
-}
-
-// New returns an instrument. It fails without a ledger, or when the kernel's
-// clocks are needed and cannot be read.
-func New(o Options) (*Instrument, error) {
-	if o.Ledger == nil {
-		return nil, errors.New("speed: Options.Ledger is required")
-	}
-	if o.Now == nil {
-		c, err := clock.Open()
-		if err != nil {
-			return nil, err
-		}
-		o.Now = c.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Threads <= 0 {
-		o.Threads = 8
-	}
-	for _, d := range []struct {
-		v   *time.Duration
-		def time.Duration
-	}{{&o.Duration, 10 * time.Second}, {&o.CheckTime, 10 * time.Second}, {&o.StallTime, 3 * time.Second}} {
-		if *d.v <= 0 {
-			*d.v = d.def
-		}
-	}
-	noise, err := newNoise()
-	if err != nil {
-		return nil, err
-	}
-	return &Instrument{o: o, noise: noise, turn: make(chan struct{}, 1), library: runLibrary}, nil
-}
-
-// Measure measures one direction, [measure.KindDownload] or
-// [measure.KindUpload], against the server at rawURL: "http://host:port",
-// "http://host:port/speedtest" as the inventory has it, or the full address of its upload.php as Ookla's server list has it.
-//
-// It takes at most the connection's and two answers' CheckTime, Duration, and
-// a few seconds in which speedtest-go is made to end; after ctx ends, the
-// latter alone. A result that is ok carries one value, in bits per second.
-func (i *Instrument) Measure(ctx context.Context, id measure.TargetID, rawURL string, kind measure.Kind) measure.Result {
-	r := measure.Result{Kind: kind, Instrument: InstrumentName, MethodVersion: MethodVersion, Target: id}
-	stamp := func() {
-		at := i.o.Now()
-		r.MeasuredAt, r.Monotonic, r.Boot = at.Wall, at.Mono, at.Boot
-	}
-	stamp()
-	var metric measure.Metric
-	switch kind {
-	case measure.KindDownload:
-		metric = measure.DownloadBitsPerSecond
-	case measure.KindUpload:
-		metric = measure.UploadBitsPerSecond
-	default:
-		return r.Fail(measure.ReasonInternal, fmt.Sprintf("%q is no direction", kind))
-	}
-	if rawURL == "" {
-		return r.Skip(measure.ReasonNoTarget, "no server is configured")
-	}
-	base, err := parseBase(rawURL)
-	if err != nil {
-		return r.Fail(measure.ReasonNoTarget, err.Error())
-	}
-	select {
-	case i.turn <- struct{}{}:
-		defer func() { <-i.turn }()
-	case <-ctx.Done():
-		return r.Fail(ended(ctx), "while another speed test was running")
-	}
-	if i.stuck != nil {
-		select {
-		case <-i.stuck:
-			i.stuck = nil
-		default:
-			return r.Fail(measure.ReasonInternal, "an earlier run of speedtest-go has not ended: no test until it has")
-		}
-	}
-
-	stamp()
-	begin := time.Now()
-	t := newTransfer(ctx, i, base, kind)
-	rate, err := t.measure()
-	if done := t.stop(); done != nil {
-		i.stuck = done
-		i.o.Logger.Error("speedtest-go does not end; no further speed test until it has", "target", id, "kind", kind)
-		err = &failure{measure.ReasonInternal, "speedtest-go did not end in time"}
-	}
-	r.Duration = time.Since(begin)
-	r.BytesReceived, r.BytesSent = t.group.Own()
-	if err != nil {
-		f := explain(err)
-		if ctx.Err() != nil {
-			f = &failure{ended(ctx), "during the test"}
-		}
-		return r.Fail(f.reason, f.detail)
-	}
-	r.Outcome = measure.OK
-	r.Values = []measure.Value{{Metric: metric, Number: rate}}
-	r.Flags = t.flags()
 	return r
-}
-
-// ended says why ctx is over.
-func ended(ctx context.Context) measure.Reason {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return measure.ReasonTimeout
-	}
-	return measure.ReasonCancelled
-}
-
-// parseBase returns the directory of the server's files.
-func parseBase(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("%q: want http:// or https://", raw)
-	case u.Hostname() == "":
-		return nil, fmt.Errorf("%q names no host", raw)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("%q: want an address and a path, nothing else", raw)
-	}
-	switch {
-	case u.Path == "" || u.Path == "/":
-		u.Path = "/speedtest"
-	case strings.HasSuffix(u.Path, "/upload.php"):
-		u.Path = path.Dir(u.Path)
-	case strings.TrimRight(u.Path, "/") == "/speedtest": // as the inventory has it
-		u.Path = "/speedtest"
-	default:
-		return nil, fmt.Errorf("%q: the path must be empty, /speedtest, or end in /upload.php", raw)
-	}
-	return u, nil
 }

@@ -1,4 +1,4 @@
-package speed_test
+package reference_test
 
 import (
 	"context"
@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/servertest"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/reference"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/target"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 		os.Exit(1)
 	}
-	i, err := speed.New(speed.Options{Duration: 4 * time.Second, Ledger: ledger.New(ledger.Options{})})
+	i, err := reference.New(reference.Options{Duration: 4 * time.Second, Ledger: ledger.New(ledger.Options{})})
 	if err != nil {
 		os.Exit(1)
 	}
@@ -46,7 +47,7 @@ func TestStarvedOfCPU(t *testing.T) {
 	}
 	t.Parallel()
 	const truth = 20e6
-	url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
+	url := servertest.Relay(t, servertest.Target(t, target.Options{}), truth, truth)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), starvedURL+"="+url)
 	cmd.Stderr = os.Stderr
@@ -98,7 +99,7 @@ func throttle(t *testing.T, pid, percent int) {
 		t.Skip("no control group: ", err)
 	}
 	t.Cleanup(func() {
-		eventually(t, "the control group is gone", func() bool { return os.Remove(dir) == nil || !exists(dir) })
+		servertest.Eventually(t, "the control group is gone", func() bool { return os.Remove(dir) == nil || !exists(dir) })
 	})
 	for _, f := range append(files, [2]string{"cgroup.procs", fmt.Sprint(pid)}) {
 		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0o644); err != nil {

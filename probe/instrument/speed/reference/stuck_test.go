@@ -1,4 +1,4 @@
-package speed
+package reference
 
 import (
 	"io"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -17,7 +18,7 @@ func TestLibraryThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
-			io.WriteString(w, latency)
+			io.WriteString(w, server.Latency)
 		}
 		io.Copy(io.Discard, r.Body)
 	}))
@@ -53,7 +54,7 @@ func TestLibraryThatDoesNotEnd(t *testing.T) {
 func TestLibraryThatEndsByItself(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
-			io.WriteString(w, latency)
+			io.WriteString(w, server.Latency)
 		}
 	}))
 	defer s.Close()

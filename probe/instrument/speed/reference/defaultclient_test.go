@@ -1,4 +1,4 @@
-package speed_test
+package reference_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/servertest"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/target"
 )
@@ -28,7 +29,7 @@ func TestDefaultClientIsLeftAlone(t *testing.T) {
 	defer func() { http.DefaultClient.Transport = nil }()
 	o := quick()
 	o.Duration = 200 * time.Millisecond
-	i, url := newInstrument(t, o), startTarget(t, target.Options{})
+	i, url := newInstrument(t, o), servertest.Target(t, target.Options{})
 	for _, kind := range directions {
 		if r := i.Measure(t.Context(), "", url, kind); r.Outcome != measure.OK {
 			t.Errorf("%s, %s (%s)", r.Outcome, r.Reason, r.Detail)
@@ -47,7 +48,7 @@ func TestImportRestoresWhatWasThere(t *testing.T) {
 		t.Skip("builds a program")
 	}
 	const module = "github.com/pantau-desa/pantau"
-	root, err := filepath.Abs("../../..")
+	root, err := filepath.Abs("../../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ import (
 func main() { fmt.Printf("%T", http.DefaultClient.Transport) }
 `
 	}
-	add("aaa/with/main.go", program(module+"/probe/instrument/speed"))
+	add("aaa/with/main.go", program(module+"/probe/instrument/speed/reference"))
 	add("aaa/without/main.go", program("github.com/showwin/speedtest-go/speedtest"))
 	text, err := json.Marshal(overlay)
 	if err != nil {

@@ -1,4 +1,4 @@
-package speed_test
+package reference_test
 
 import (
 	"errors"
@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/servertest"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/reference"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/netlab"
@@ -65,8 +66,8 @@ func TestExactOnShapedLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := startTarget(t, target.Options{Listeners: []net.Listener{ln}})
-	i := newInstrument(t, speed.Options{Duration: 6 * time.Second, Ledger: ledger.New(ledger.Options{Dial: probe.DialContext})})
+	url := servertest.Target(t, target.Options{Listeners: []net.Listener{ln}})
+	i := newInstrument(t, reference.Options{Duration: 6 * time.Second, Ledger: ledger.New(ledger.Options{Dial: probe.DialContext})})
 	for kind, rate := range map[measure.Kind]float64{measure.KindDownload: down, measure.KindUpload: up} {
 		truth := netlab.PayloadRate(rate)
 		var r measure.Result

@@ -1,25 +1,22 @@
-package speed
+package reference
 
 import (
 	"bytes"
 	"context"
-	crand "crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/showwin/speedtest-go/speedtest"
-	"golang.org/x/sys/unix"
 
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -35,11 +32,7 @@ const (
 	// ends it, not its own clock, so that bytes and time end together.
 	margin = time.Second
 	// grace is how long speedtest-go may take to end once it has no connection.
-	grace = 3 * time.Second
-	// minObject is the least length in bytes of what speedtest-go downloads,
-	// random1000x1000.jpg (1,986,284 bytes on Ookla's servers).
-	minObject = 1_000_000
-	latency   = "test=test"
+	grace     = 3 * time.Second
 	userAgent = "pantau-probe (speedtest-go)"
 )
 
@@ -99,7 +92,7 @@ func (t *transfer) measure() (float64, error) {
 	}()
 
 	o := t.i.o
-	begin, cpu := time.Now(), processCPU()
+	begin, cpu := time.Now(), server.ProcessCPU()
 	due := begin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -120,7 +113,7 @@ func (t *transfer) measure() (float64, error) {
 			if err := context.Cause(t.ctx); err != nil {
 				return 0, err
 			}
-			return 0, &failure{measure.ReasonCPUStarved, "this box was too busy to end the test in time"}
+			return 0, server.Fail(measure.ReasonCPUStarved, "this box was too busy to end the test in time")
 		case <-timer.C:
 		}
 		now, b := time.Now(), t.bytes()
@@ -134,8 +127,8 @@ func (t *transfer) measure() (float64, error) {
 		} else if silent++; now.Sub(progress) > o.StallTime && time.Duration(silent)*tick >= o.StallTime/2 {
 			// Half the looks at least: a box that does not get to look has not
 			// seen a silence.
-			return 0, &failure{measure.ReasonStalled, fmt.Sprintf("no byte for %v, %v into the test",
-				o.StallTime, now.Sub(begin).Round(time.Second/10))}
+			return 0, server.Fail(measure.ReasonStalled, "no byte for %v, %v into the test",
+				o.StallTime, now.Sub(begin).Round(time.Second/10))
 		}
 		if quarter.IsZero() && now.Sub(begin) >= o.Duration/4 {
 			quarter, bytesQuarter = now, b
@@ -144,7 +137,7 @@ func (t *transfer) measure() (float64, error) {
 			if t.ctx.Err() != nil {
 				return 0, context.Cause(t.ctx)
 			}
-			used := (processCPU() - cpu).Seconds() / now.Sub(begin).Seconds()
+			used := (server.ProcessCPU() - cpu).Seconds() / now.Sub(begin).Seconds()
 			t.starved = late*5 > ticks || used > 0.9*float64(runtime.GOMAXPROCS(0))
 			return float64(b-bytesQuarter) * 8 / now.Sub(quarter).Seconds(), nil
 		}
@@ -199,7 +192,7 @@ func (t *transfer) flags() []measure.Flag {
 		fs = append(fs, FlagWritten)
 	}
 	if t.server != "" {
-		fs = append(fs, measure.Flag(FlagServerPrefix+t.server))
+		fs = append(fs, measure.Flag(server.FlagCongestionPrefix+t.server))
 	}
 	return fs
 }
@@ -212,16 +205,16 @@ func (t *transfer) check() error {
 		if err != nil {
 			return err
 		}
-		if strings.TrimSpace(string(b)) != latency {
-			return &failure{measure.ReasonNoServer, fmt.Sprintf("latency.txt holds %q: not a measurement server", b)}
+		if strings.TrimSpace(string(b)) != server.Latency {
+			return server.Fail(measure.ReasonNoServer, "latency.txt holds %q: not a measurement server", b)
 		}
-		t.server = congestionControl(resp.Header)
+		t.server = server.CongestionControl(resp.Header)
 		return nil
 	})
-	switch f := explain(err); {
+	switch f := server.Explain(err); {
 	case err == nil:
-	case f.reason == measure.ReasonShortBody || f.reason == measure.ReasonOther:
-		return &failure{measure.ReasonNoServer, f.detail} // it took the connection and does not speak HTTP
+	case f.Reason == measure.ReasonShortBody || f.Reason == measure.ReasonOther:
+		return &server.Failure{Reason: measure.ReasonNoServer, Detail: f.Detail} // it took the connection and does not speak HTTP
 	default:
 		return f
 	}
@@ -232,8 +225,8 @@ func (t *transfer) check() error {
 		})
 	}
 	return t.ask(http.MethodGet, "random1000x1000.jpg", nil, func(resp *http.Response) error {
-		if t.length = resp.ContentLength; t.length < minObject {
-			return &failure{measure.ReasonShortBody, fmt.Sprintf("the object announces %d bytes, want %d at least", t.length, minObject)}
+		if t.length = resp.ContentLength; t.length < server.MinObject {
+			return server.Fail(measure.ReasonShortBody, "the object announces %d bytes, want %d at least", t.length, server.MinObject)
 		}
 		_, err := io.ReadFull(resp.Body, make([]byte, 4096))
 		return err // the rest is not wanted: closing the body resets the connection
@@ -254,24 +247,10 @@ func (t *transfer) ask(method, name string, body []byte, read func(*http.Respons
 		return err
 	}
 	defer resp.Body.Close()
-	if err := goodStatus(resp); err != nil {
+	if err := server.GoodStatus(resp); err != nil {
 		return err
 	}
 	return read(resp)
-}
-
-// goodStatus lets nothing but 200 pass.
-func goodStatus(resp *http.Response) error {
-	switch s := resp.StatusCode; {
-	case s == http.StatusOK:
-		return nil
-	case s == http.StatusServiceUnavailable:
-		return &failure{measure.ReasonSaturated, fmt.Sprintf("the server has no room (503, Retry-After %.20q)", resp.Header.Get("Retry-After"))}
-	case s >= 300 && s < 400:
-		return &failure{measure.ReasonRedirect, fmt.Sprintf("%s leads to %.100q: a captive portal?", resp.Request.URL.Path, resp.Header.Get("Location"))}
-	default:
-		return &failure{measure.ReasonHTTPStatus, fmt.Sprintf("%s: %.60s", resp.Request.URL.Path, resp.Status)}
-	}
 }
 
 // runLibrary has speedtest-go transfer until it is stopped. It makes no use of
@@ -326,14 +305,14 @@ func (t *transfer) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // good checks a response during the test.
 func (t *transfer) good(resp *http.Response, req *http.Request, up *upload) error {
-	if err := goodStatus(resp); err != nil {
+	if err := server.GoodStatus(resp); err != nil {
 		return err
 	}
 	switch {
 	case up != nil && up.sent.Load() < req.ContentLength:
-		return &failure{measure.ReasonShortBody, fmt.Sprintf("the server answered after %d of %d bytes", up.sent.Load(), req.ContentLength)}
+		return server.Fail(measure.ReasonShortBody, "the server answered after %d of %d bytes", up.sent.Load(), req.ContentLength)
 	case up == nil && resp.ContentLength != t.length:
-		return &failure{measure.ReasonShortBody, fmt.Sprintf("the object announces %d bytes, before the test it was %d", resp.ContentLength, t.length)}
+		return server.Fail(measure.ReasonShortBody, "the object announces %d bytes, before the test it was %d", resp.ContentLength, t.length)
 	}
 	return nil
 }
@@ -342,7 +321,7 @@ func (t *transfer) good(resp *http.Response, req *http.Request, up *upload) erro
 // own time is over is none.
 func (t *transfer) fail(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		t.end(explain(err))
+		t.end(server.Explain(err))
 	}
 }
 
@@ -382,36 +361,5 @@ func (d *download) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func newNoise() ([]byte, error) {
-	var seed [32]byte
-	if _, err := crand.Read(seed[:]); err != nil {
-		return nil, err
-	}
-	b := make([]byte, 256<<10)
-	rand.NewChaCha8(seed).Read(b)
-	return b, nil
-}
-
 // noise is a small upload body.
 func (t *transfer) noise() []byte { return t.i.noise[:1000] }
-
-// congestionControl reads what the server says of itself; a name that no kernel
-// has is ignored.
-func congestionControl(h http.Header) string {
-	if cc := h.Get("Pantau-Congestion-Control"); congestionName.MatchString(cc) {
-		return cc
-	}
-	return ""
-}
-
-var congestionName = regexp.MustCompile(`^[a-z0-9_]{1,15}$`) // TCP_CA_NAME_MAX is 16 with its NUL
-
-// processCPU is the processor time that this process has used, in user and
-// kernel mode.
-func processCPU() time.Duration {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}

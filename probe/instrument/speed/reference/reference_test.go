@@ -1,7 +1,6 @@
-package speed_test
+package reference_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,9 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/servertest"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/reference"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/target"
@@ -32,153 +31,25 @@ import (
 var directions = []measure.Kind{measure.KindDownload, measure.KindUpload}
 
 // quick is short enough for a test of what happens, not of how fast.
-func quick() speed.Options {
-	return speed.Options{Duration: time.Second, CheckTime: 1500 * time.Millisecond, StallTime: 800 * time.Millisecond}
+func quick() reference.Options {
+	return reference.Options{Duration: time.Second, CheckTime: 1500 * time.Millisecond, StallTime: 800 * time.Millisecond}
 }
 
-func newInstrument(t testing.TB, o speed.Options) *speed.Instrument {
+func newInstrument(t testing.TB, o reference.Options) *reference.Instrument {
 	t.Helper()
 	if o.Ledger == nil {
 		o.Ledger = ledger.New(ledger.Options{})
 	}
-	i, err := speed.New(o)
+	i, err := reference.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return i
 }
 
-func startTarget(t testing.TB, o target.Options) string {
-	t.Helper()
-	if len(o.Listeners) == 0 {
-		o.Addr = "127.0.0.1:0"
-	}
-	s, err := target.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return "http://" + s.Addr().String()
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
-
-var object = make([]byte, 1986284)
-
-// fast is what an honest server does, good the same at a rate that leaves the
-// machine some rest.
-func fast(w http.ResponseWriter, r *http.Request) {
-	honest(w, r, func(r io.Reader) io.Reader { return r })
-}
-func good(w http.ResponseWriter, r *http.Request) {
-	honest(w, r, func(r io.Reader) io.Reader { return slowly{r} })
-}
-
-func honest(w http.ResponseWriter, r *http.Request, pace func(io.Reader) io.Reader) {
-	switch {
-	case r.Method == http.MethodPost:
-		n, _ := io.Copy(io.Discard, pace(r.Body))
-		fmt.Fprintf(w, "size=%d", n)
-	case strings.HasSuffix(r.URL.Path, "/latency.txt"):
-		io.WriteString(w, "test=test\n")
-	default:
-		w.Header().Set("Content-Length", fmt.Sprint(len(object)))
-		io.Copy(w, pace(bytes.NewReader(object)))
-	}
-}
-
-type slowly struct{ io.Reader }
-
-func (s slowly) Read(b []byte) (int, error) {
-	time.Sleep(5 * time.Millisecond)
-	return s.Reader.Read(b[:min(len(b), 8<<10)])
-}
-
-// prompt has a server acknowledge in small steps. A slow reader opens a window of
-// megabytes, as the kernel grows it by itself, half of it at a time: under load that
-// looks like the silence that some tests are about.
-func prompt(s *httptest.Server) *httptest.Server {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
-		}), err)
-	}}
-	if ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0"); err == nil {
-		s.Listener.Close()
-		s.Listener = ln
-	}
-	return s
-}
-
-func serve(t testing.TB, h http.HandlerFunc) string {
-	t.Helper()
-	s := prompt(httptest.NewUnstartedServer(h))
-	s.Config.ErrorLog = nil
-	s.Start()
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	return s.URL
-}
-
-// after lets n requests of the transfer pass and hands the rest to bad. The
-// first two are the checks before it.
-func after(n int64, bad http.HandlerFunc) http.HandlerFunc {
-	var seen atomic.Int64
-	return func(w http.ResponseWriter, r *http.Request) {
-		if seen.Add(1) > n+2 {
-			bad(w, r)
-			return
-		}
-		fast(w, r)
-	}
-}
-
-// ethernetSegments makes a socket use segments as on Ethernet: those of the
-// loopback are longer than the relay's buffers, and every one would wait for a
-// delayed acknowledgement.
-func ethernetSegments(_, _ string, c syscall.RawConn) error {
-	var err error
-	return errors.Join(c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1448)
-	}), err)
-}
-
-// accept serves raw connections.
-func accept(t testing.TB, handle func(net.Conn)) string {
-	t.Helper()
-	lc := net.ListenConfig{Control: ethernetSegments}
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { defer c.Close(); handle(c) })
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
-	return "http://" + ln.Addr().String()
-}
-
 // Every fault is a failure with its reason, in bounded time, and never a number.
 func TestFaults(t *testing.T) {
-	portal := serve(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 20000)) })
+	portal := servertest.Serve(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 20000)) })
 	toPortal := func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, portal+"/login", http.StatusFound) }
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { http.Error(w, strings.Repeat("x", 4096), code) }
@@ -186,7 +57,7 @@ func TestFaults(t *testing.T) {
 	posts := func(h http.HandlerFunc) http.HandlerFunc { // h for bulk, in either direction
 		return func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/latency.txt") || r.Method == http.MethodPost && r.ContentLength < 10_000 {
-				good(w, r)
+				servertest.Good(w, r)
 				return
 			}
 			h(w, r)
@@ -211,77 +82,77 @@ func TestFaults(t *testing.T) {
 			return "http://" + ln.Addr().String()
 		}, []measure.Reason{measure.ReasonRefused}, start},
 		{"accepts and says nothing", directions, func(t *testing.T) string {
-			return accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+			return servertest.Accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 		}, []measure.Reason{measure.ReasonTimeout}, start},
 		{"accepts and closes", directions, func(t *testing.T) string {
-			return accept(t, func(net.Conn) {})
+			return servertest.Accept(t, func(net.Conn) {})
 		}, []measure.Reason{measure.ReasonNoServer}, start},
 		{"does not speak HTTP", directions, func(t *testing.T) string {
-			return accept(t, func(c net.Conn) { io.WriteString(c, "220 mail ESMTP\r\n"); io.Copy(io.Discard, c) })
+			return servertest.Accept(t, func(c net.Conn) { io.WriteString(c, "220 mail ESMTP\r\n"); io.Copy(io.Discard, c) })
 		}, []measure.Reason{measure.ReasonNoServer}, start},
-		{"404", directions, func(t *testing.T) string { return serve(t, status(404)) },
+		{"404", directions, func(t *testing.T) string { return servertest.Serve(t, status(404)) },
 			[]measure.Reason{measure.ReasonHTTPStatus}, start},
-		{"500", directions, func(t *testing.T) string { return serve(t, status(500)) },
+		{"500", directions, func(t *testing.T) string { return servertest.Serve(t, status(500)) },
 			[]measure.Reason{measure.ReasonHTTPStatus}, start},
-		{"503", directions, func(t *testing.T) string { return serve(t, status(503)) },
+		{"503", directions, func(t *testing.T) string { return servertest.Serve(t, status(503)) },
 			[]measure.Reason{measure.ReasonSaturated}, start},
-		{"404 for the bulk only", directions, func(t *testing.T) string { return serve(t, posts(status(404))) },
+		{"404 for the bulk only", directions, func(t *testing.T) string { return servertest.Serve(t, posts(status(404))) },
 			[]measure.Reason{measure.ReasonHTTPStatus}, start},
-		{"captive portal, redirecting", directions, func(t *testing.T) string { return serve(t, toPortal) },
+		{"captive portal, redirecting", directions, func(t *testing.T) string { return servertest.Serve(t, toPortal) },
 			[]measure.Reason{measure.ReasonRedirect}, start},
 		{"captive portal, answering itself", directions, func(t *testing.T) string { return portal },
 			[]measure.Reason{measure.ReasonNoServer}, start},
-		{"redirects the bulk only", directions, func(t *testing.T) string { return serve(t, posts(toPortal)) },
+		{"redirects the bulk only", directions, func(t *testing.T) string { return servertest.Serve(t, posts(toPortal)) },
 			[]measure.Reason{measure.ReasonRedirect}, start},
 		{"object too short", down, func(t *testing.T) string {
-			return serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 20000)) }))
+			return servertest.Serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 20000)) }))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
 		{"object without a length", down, func(t *testing.T) string {
-			return serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); w.Write(object) }))
+			return servertest.Serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); w.Write(servertest.Object) }))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
-		{"404 in the middle", directions, func(t *testing.T) string { return serve(t, after(10, status(404))) },
+		{"404 in the middle", directions, func(t *testing.T) string { return servertest.Serve(t, servertest.After(10, status(404))) },
 			[]measure.Reason{measure.ReasonHTTPStatus}, start},
-		{"503 in the middle", directions, func(t *testing.T) string { return serve(t, after(10, status(503))) },
+		{"503 in the middle", directions, func(t *testing.T) string { return servertest.Serve(t, servertest.After(10, status(503))) },
 			[]measure.Reason{measure.ReasonSaturated}, start},
-		{"redirect in the middle", directions, func(t *testing.T) string { return serve(t, after(10, toPortal)) },
+		{"redirect in the middle", directions, func(t *testing.T) string { return servertest.Serve(t, servertest.After(10, toPortal)) },
 			[]measure.Reason{measure.ReasonRedirect}, start},
 		{"another object in the middle", down, func(t *testing.T) string {
-			return serve(t, after(10, func(w http.ResponseWriter, r *http.Request) {
+			return servertest.Serve(t, servertest.After(10, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", "1000000")
-				w.Write(object[:1000000])
+				w.Write(servertest.Object[:1000000])
 			}))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
 		{"body broken off", down, func(t *testing.T) string {
-			return serve(t, after(10, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Length", fmt.Sprint(len(object)))
-				w.Write(object[:1000])
+			return servertest.Serve(t, servertest.After(10, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", fmt.Sprint(len(servertest.Object)))
+				w.Write(servertest.Object[:1000])
 				w.(http.Flusher).Flush()
 				panic(http.ErrAbortHandler)
 			}))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
 		{"early reply", up, func(t *testing.T) string {
-			return serve(t, posts(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "size=999490") }))
+			return servertest.Serve(t, posts(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "size=999490") }))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
 		{"early reply and close", up, func(t *testing.T) string {
-			return serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Connection", "close") }))
+			return servertest.Serve(t, posts(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Connection", "close") }))
 		}, []measure.Reason{measure.ReasonShortBody}, start},
-		{"hangs from the first bulk byte", up, func(t *testing.T) string { return serve(t, posts(hang(t))) },
+		{"hangs from the first bulk byte", up, func(t *testing.T) string { return servertest.Serve(t, posts(hang(t))) },
 			[]measure.Reason{measure.ReasonStalled}, start},
-		{"hangs before the first bulk byte", down, func(t *testing.T) string { return serve(t, posts(hang(t))) },
+		{"hangs before the first bulk byte", down, func(t *testing.T) string { return servertest.Serve(t, posts(hang(t))) },
 			[]measure.Reason{measure.ReasonTimeout}, start},
-		{"hangs in the middle", directions, func(t *testing.T) string { return serve(t, after(4, hang(t))) },
+		{"hangs in the middle", directions, func(t *testing.T) string { return servertest.Serve(t, servertest.After(4, hang(t))) },
 			[]measure.Reason{measure.ReasonStalled}, 4 * time.Second},
 		{"dies in the middle", directions, func(t *testing.T) string {
-			s := httptest.NewServer(http.HandlerFunc(good))
+			s := httptest.NewServer(http.HandlerFunc(servertest.Good))
 			kill := time.AfterFunc(600*time.Millisecond, func() { s.Listener.Close(); s.CloseClientConnections() })
 			t.Cleanup(func() { kill.Stop(); s.CloseClientConnections(); s.Close() })
 			return s.URL
 		}, []measure.Reason{measure.ReasonShortBody, measure.ReasonRefused}, start},
 		{"TLS expected, plain spoken", directions, func(t *testing.T) string {
-			return strings.Replace(serve(t, good), "http:", "https:", 1)
+			return strings.Replace(servertest.Serve(t, servertest.Good), "http:", "https:", 1)
 		}, []measure.Reason{measure.ReasonTLS}, start},
 		{"certificate of nobody", directions, func(t *testing.T) string {
-			s := httptest.NewUnstartedServer(http.HandlerFunc(good))
+			s := httptest.NewUnstartedServer(http.HandlerFunc(servertest.Good))
 			s.StartTLS()
 			t.Cleanup(s.Close)
 			return s.URL
@@ -356,12 +227,12 @@ func TestNoTargetIsSkipped(t *testing.T) {
 // until its capture time is over.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	silent := accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
-	honest := serve(t, good)
+	silent := servertest.Accept(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	honest := servertest.Serve(t, servertest.Good)
 	for _, kind := range directions {
 		for name, url := range map[string]string{"in a check": silent, "in the transfer": honest} {
 			t.Run(name+"/"+string(kind), func(t *testing.T) {
-				i := newInstrument(t, speed.Options{})
+				i := newInstrument(t, reference.Options{})
 				ctx, cancel := context.WithCancel(t.Context())
 				var at time.Time
 				time.AfterFunc(500*time.Millisecond, func() { at = time.Now(); cancel() })
@@ -377,7 +248,7 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if r := newInstrument(t, speed.Options{}).Measure(ctx, "", honest, measure.KindUpload); r.Reason != measure.ReasonTimeout {
+	if r := newInstrument(t, reference.Options{}).Measure(ctx, "", honest, measure.KindUpload); r.Reason != measure.ReasonTimeout {
 		t.Errorf("deadline: %s, %s (%s)", r.Outcome, r.Reason, r.Detail)
 	}
 }
@@ -387,9 +258,9 @@ func TestMeasuresOneAtATime(t *testing.T) {
 	i := newInstrument(t, quick())
 	asked := make(chan struct{})
 	var first sync.Once
-	honest := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	honest := servertest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		first.Do(func() { close(asked) })
-		good(w, r)
+		servertest.Good(w, r)
 	})
 	running := make(chan measure.Result, 1)
 	go func() { running <- i.Measure(context.Background(), "", honest, measure.KindDownload) }()
@@ -404,76 +275,14 @@ func TestMeasuresOneAtATime(t *testing.T) {
 	}
 }
 
-// relay passes TCP on at a fixed rate each way, over all connections together.
-// Its buffers are small: what it has taken and not yet passed on is little.
-type relay struct{ down, up bucket }
-
-type bucket struct {
-	rate float64 // bytes per second
-	mu   sync.Mutex
-	next time.Time
-}
-
-// take waits until n bytes may pass.
-func (b *bucket) take(n int) {
-	b.mu.Lock()
-	now := time.Now()
-	const saved = 50 * time.Millisecond // what a busy machine may make up for
-	if b.next.Before(now.Add(-saved)) {
-		b.next = now.Add(-saved)
-	}
-	b.next = b.next.Add(time.Duration(float64(n) / b.rate * float64(time.Second)))
-	wait := b.next.Sub(now)
-	b.mu.Unlock()
-	time.Sleep(wait)
-}
-
-func startRelay(t testing.TB, to string, downBits, upBits float64) string {
-	r := &relay{down: bucket{rate: downBits / 8}, up: bucket{rate: upBits / 8}}
-	const size = 8 << 10
-	pass := func(dst, src net.Conn, b *bucket) {
-		buf := make([]byte, 4096)
-		for {
-			n, err := src.Read(buf)
-			if n > 0 {
-				b.take(n)
-				if _, err := dst.Write(buf[:n]); err != nil {
-					break
-				}
-			}
-			if err != nil {
-				break
-			}
-		}
-		dst.Close()
-		src.Close()
-	}
-	return accept(t, func(c net.Conn) {
-		d := net.Dialer{Control: ethernetSegments}
-		s, err := d.Dial("tcp", strings.TrimPrefix(to, "http://"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for _, c := range []net.Conn{c, s} {
-			c.(*net.TCPConn).SetReadBuffer(size)
-			c.(*net.TCPConn).SetWriteBuffer(size)
-		}
-		var wg sync.WaitGroup
-		wg.Go(func() { pass(s, c, &r.up) })
-		pass(c, s, &r.down)
-		wg.Wait()
-	})
-}
-
 // The figure is the rate of the path.
 func TestExactThroughRelay(t *testing.T) {
 	const truth = 20e6
 	for _, kind := range directions {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			url := startRelay(t, startTarget(t, target.Options{}), truth, truth)
-			i := newInstrument(t, speed.Options{Duration: 4 * time.Second})
+			url := servertest.Relay(t, servertest.Target(t, target.Options{}), truth, truth)
+			i := newInstrument(t, reference.Options{Duration: 4 * time.Second})
 			r := i.Measure(t.Context(), "t1", url, kind)
 			check(t, r, kind, truth, 0.05)
 		})
@@ -511,7 +320,7 @@ func TestResultTellsHowItWasMade(t *testing.T) {
 	o := quick()
 	o.Ledger = l
 	i := newInstrument(t, o)
-	r := i.Measure(t.Context(), "t1", startTarget(t, target.Options{})+"/speedtest/upload.php", measure.KindUpload)
+	r := i.Measure(t.Context(), "t1", servertest.Target(t, target.Options{})+"/speedtest/upload.php", measure.KindUpload)
 	if r.Outcome != measure.OK {
 		t.Fatalf("%s, %s (%s)", r.Outcome, r.Reason, r.Detail)
 	}
@@ -519,10 +328,10 @@ func TestResultTellsHowItWasMade(t *testing.T) {
 		time.Since(r.MeasuredAt) > time.Minute || r.Duration < o.Duration || r.Duration > 3*o.Duration {
 		t.Errorf("%+v", r)
 	}
-	if !slices.ContainsFunc(r.Flags, func(f measure.Flag) bool { return strings.HasPrefix(string(f), speed.FlagServerPrefix) }) {
+	if !slices.ContainsFunc(r.Flags, func(f measure.Flag) bool { return strings.HasPrefix(string(f), server.FlagCongestionPrefix) }) {
 		t.Errorf("flags %v do not name the server's congestion control", r.Flags)
 	}
-	if slices.Contains(r.Flags, speed.FlagWritten) {
+	if slices.Contains(r.Flags, reference.FlagWritten) {
 		t.Errorf("flags %v", r.Flags)
 	}
 	if rx, tx := l.Own(); rx != r.BytesReceived || tx != r.BytesSent {
@@ -532,7 +341,7 @@ func TestResultTellsHowItWasMade(t *testing.T) {
 
 func TestServerSaturated(t *testing.T) {
 	t.Parallel()
-	url := startTarget(t, target.Options{Limits: target.Limits{ConnectionsPerAddress: 4}})
+	url := servertest.Target(t, target.Options{Limits: target.Limits{ConnectionsPerAddress: 4}})
 	r := newInstrument(t, quick()).Measure(t.Context(), "", url, measure.KindDownload)
 	if r.Outcome != measure.Failed || r.Reason != measure.ReasonSaturated {
 		t.Errorf("%s, %s (%s)", r.Outcome, r.Reason, r.Detail)
@@ -549,8 +358,8 @@ func TestWithoutTCPInfoSaysSo(t *testing.T) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return plain{c}, err
 	}})
-	r := newInstrument(t, o).Measure(t.Context(), "", startTarget(t, target.Options{}), measure.KindUpload)
-	if r.Outcome != measure.OK || !slices.Contains(r.Flags, speed.FlagWritten) {
+	r := newInstrument(t, o).Measure(t.Context(), "", servertest.Target(t, target.Options{}), measure.KindUpload)
+	if r.Outcome != measure.OK || !slices.Contains(r.Flags, reference.FlagWritten) {
 		t.Errorf("%s, %s (%s), flags %v", r.Outcome, r.Reason, r.Detail, r.Flags)
 	}
 }
@@ -559,11 +368,11 @@ func TestWithoutTCPInfoSaysSo(t *testing.T) {
 func TestTLSKeepsEightConnections(t *testing.T) {
 	t.Parallel()
 	var conns, old atomic.Int64
-	s := prompt(httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := servertest.Prompt(httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 {
 			old.Add(1)
 		}
-		good(w, r)
+		servertest.Good(w, r)
 	})))
 	s.EnableHTTP2 = true
 	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
@@ -589,9 +398,9 @@ func TestTLSKeepsEightConnections(t *testing.T) {
 func TestUploadIsIncompressible(t *testing.T) {
 	t.Parallel()
 	var kinds atomic.Int64
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	url := servertest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.ContentLength < 10_000 {
-			good(w, r)
+			servertest.Good(w, r)
 			return
 		}
 		b := make([]byte, 64<<10)
@@ -612,21 +421,12 @@ func TestUploadIsIncompressible(t *testing.T) {
 	}
 }
 
-func fds(t testing.TB) int {
-	t.Helper()
-	e, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(e)
-}
-
 // Many tests, good, failed and cancelled ones, leave nothing behind.
 func TestLeavesNothingBehind(t *testing.T) {
 	o := quick()
 	o.Duration = 100 * time.Millisecond
 	i := newInstrument(t, o)
-	honest, bad := startTarget(t, target.Options{}), serve(t, after(20, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }))
+	honest, bad := servertest.Target(t, target.Options{}), servertest.Serve(t, servertest.After(20, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }))
 	round := func() {
 		for _, kind := range directions {
 			if r := i.Measure(t.Context(), "", honest, kind); r.Outcome != measure.OK {
@@ -638,47 +438,11 @@ func TestLeavesNothingBehind(t *testing.T) {
 			cancel()
 		}
 	}
-	g0, f0 := runtime.NumGoroutine(), fds(t)
+	g0, f0 := runtime.NumGoroutine(), servertest.Files(t)
 	for range 5 {
 		round()
 	}
-	eventually(t, fmt.Sprintf("no more than %d goroutines and %d files", g0, f0), func() bool {
-		return runtime.NumGoroutine() <= g0 && fds(t) <= f0
+	servertest.Eventually(t, fmt.Sprintf("no more than %d goroutines and %d files", g0, f0), func() bool {
+		return runtime.NumGoroutine() <= g0 && servertest.Files(t) <= f0
 	})
-}
-
-func TestMerge(t *testing.T) {
-	ok := func(kind measure.Kind, m measure.Metric, v float64, flags ...measure.Flag) measure.Result {
-		return measure.Result{Kind: kind, Outcome: measure.OK, Instrument: "speedtest-go", MethodVersion: "1", Target: "t1",
-			MeasuredAt: time.Date(2026, 3, 1, 7, 0, 0, 0, time.FixedZone("WIB", 7*3600)), Duration: 10 * time.Second,
-			Values: []measure.Value{{Metric: m, Number: v}}, Flags: flags, BytesReceived: 100, BytesSent: 10}
-	}
-	down := ok(measure.KindDownload, measure.DownloadBitsPerSecond, 38e6, measure.FlagCPUBound, "server_cc_bbr")
-	up := ok(measure.KindUpload, measure.UploadBitsPerSecond, 19e6, "server_cc_bbr")
-	for _, tt := range []struct {
-		name     string
-		down, up measure.Result
-		want     measure.Outcome
-		reason   measure.Reason
-		detail   string
-		values   int
-	}{
-		{"both", down, up, measure.OK, measure.ReasonNone, "", 2},
-		{"up failed", down, up.Fail(measure.ReasonStalled, "no byte"), measure.Failed, measure.ReasonStalled, "upload: no byte", 1},
-		{"down failed", down.Fail(measure.ReasonDNS, "no name"), up, measure.Failed, measure.ReasonDNS, "download: no name", 1},
-		{"both failed", down.Fail(measure.ReasonDNS, "a"), up.Fail(measure.ReasonStalled, "b"), measure.Failed, measure.ReasonDNS, "download: a", 0},
-		{"skipped and failed", down.Skip(measure.ReasonBudget, "a"), up.Fail(measure.ReasonStalled, "b"), measure.Failed, measure.ReasonStalled, "upload: b", 0},
-		{"up skipped", down, up.Skip(measure.ReasonBudget, "spent"), measure.Skipped, measure.ReasonBudget, "upload: spent", 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			m := speed.Merge(tt.down, tt.up)
-			if m.Outcome != tt.want || m.Reason != tt.reason || m.Detail != tt.detail || len(m.Values) != tt.values {
-				t.Errorf("%+v", m)
-			}
-			if m.Kind != "speed" || m.Duration != 20 || m.BytesReceived != 200 || m.BytesSent != 20 ||
-				len(m.Flags) != 2 || m.MeasuredAt.Format(time.RFC3339) != "2026-03-01T00:00:00Z" {
-				t.Errorf("%+v", m)
-			}
-		})
-	}
 }

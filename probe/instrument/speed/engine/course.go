@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"math"
+	"time"
+)
+
+// The rules of the method; METHOD.md says why.
+const (
+	firstStreams = 8
+	mostStreams  = 16
+	// worthwhile is the rise of the sum, as a ratio, that counts as one.
+	worthwhile = 0.03
+	// plateau is the rise below which twice the streams brought nothing, where
+	// nothing is lost: without a line that holds them it would be 1.
+	plateau = 0.10
+	// lossy is the share of segments sent again from which on losses may hold the
+	// streams; answering is by how much, at least, the losses of a full line grow
+	// with twice the streams: for each to have half, where TCP's rate falls with
+	// the root of the loss, up to four times as much must be dropped.
+	lossy     = 0.001
+	answering = 1.1
+
+	windows = 4 // that must agree for an early end
+	// agreement is how far apart the highest and the lowest of them may be, as a
+	// ratio of their mean.
+	agreement   = 2 * 0.04
+	leastWindow = 500 * time.Millisecond
+	// windowBytes is how much a window holds at least, or a sixth of the limit: what
+	// a stream holds back behind a loss comes at once.
+	windowBytes = 128 << 10
+	windowRTTs  = 4
+	leastTime   = 2 * time.Second
+
+	// A queue stands where round trips take this much longer than the shortest one.
+	// Less is also the wait for a delayed acknowledgement.
+	standingQueue = 20 * time.Millisecond
+	standingShare = 0.15 // of the shortest round trip, if that is more
+)
+
+// stopReason says why a transfer ended.
+type stopReason string
+
+const (
+	stopStable stopReason = "stable" // four windows agreed
+	stopLimit  stopReason = "limit"  // the time was over
+	stopBytes  stopReason = "bytes"  // the bytes were spent
+)
+
+// path is what is known of the way at an instant of the counting clock.
+type path struct {
+	at              time.Duration
+	rtt, minRTT     time.Duration // 0: not known
+	segments, again uint64        // sent so far, and of these again
+}
+
+// queued reports whether a queue stood: round trips take longer than the
+// shortest one, and longer than they ever do at rest.
+func (p path) queued(rest time.Duration) (yes, known bool) {
+	if p.rtt == 0 || p.minRTT == 0 {
+		return false, false
+	}
+	return p.rtt > max(rest, p.minRTT+max(standingQueue, time.Duration(float64(p.minRTT)*standingShare))), true
+}
+
+// course decides, from what has passed, when streams are added and when the
+// transfer ends. It knows no clock and no socket: all it knows it is told.
+type course struct {
+	limit     time.Duration
+	mostBytes int64
+	full      bool          // no early end
+	rest      time.Duration // the 95th percentile of round trips before the transfer; 0: not known
+
+	passed series
+	paths  []path
+
+	streams int
+	grown   bool          // no further step
+	stepped bool          // there was one, from firstStreams to mostStreams
+	changed time.Duration // when
+	before  float64       // the sum's rate before it, bits per second
+	loss    float64       // and the share of segments sent again
+	sent    float64       // of so many
+	rise    float64       // what it brought, as a ratio
+}
+
+func newCourse(limit time.Duration, mostBytes int64, full bool) *course {
+	return &course{limit: limit, mostBytes: mostBytes, full: full, streams: firstStreams}
+}
+
+// order is what is to be done.
+type order struct {
+	streams int        // so many are to run
+	stop    stopReason // empty: go on
+	from    time.Duration
+	to      time.Duration // what is measured, if it stops
+	steady  bool          // the windows of the interval agreed
+}
+
+// minRTT is the shortest round trip known.
+func (c *course) minRTT() time.Duration {
+	var m time.Duration
+	for _, p := range c.paths {
+		if p.minRTT > 0 && (m == 0 || p.minRTT < m) {
+			m = p.minRTT
+		}
+	}
+	return m
+}
+
+// window is the length of one.
+func (c *course) window() time.Duration {
+	w := max(leastWindow, windowRTTs*c.minRTT())
+	if t := c.passed.end(); t > leastWindow {
+		if rate := c.passed.rate(0, t) / 8; rate > 0 {
+			w = max(w, min(time.Duration(windowBytes/rate*float64(time.Second)), c.limit/6))
+		}
+	}
+	return w
+}
+
+// settle is how long the sum takes to show what a change of streams brought.
+func (c *course) settle() time.Duration { return c.window() }
+
+// queuedShare is the share of looks between two instants at which a queue stood.
+// known is false if nobody could tell.
+func (c *course) queuedShare(from, to time.Duration) (share float64, known bool) {
+	var n, q int
+	for _, p := range c.paths {
+		if p.at < from || p.at > to {
+			continue
+		}
+		if yes, ok := p.queued(c.rest); ok {
+			n++
+			if yes {
+				q++
+			}
+		}
+	}
+	if n == 0 {
+		return 0, false
+	}
+	return float64(q) / float64(n), true
+}
+
+// queues reports whether a queue stood for most of the time between two instants.
+func (c *course) queues(from, to time.Duration) bool {
+	share, known := c.queuedShare(from, to)
+	return known && share >= 0.5
+}
+
+// lost is the share of segments sent again between two instants, and of how many.
+func (c *course) lost(from, to time.Duration) (share, segments float64) {
+	var first, last *path
+	for i := range c.paths {
+		p := &c.paths[i]
+		if p.at >= from && first == nil {
+			first = p
+		}
+		if p.at <= to {
+			last = p
+		}
+	}
+	if first == nil || last == nil || last.segments <= first.segments {
+		return 0, 0
+	}
+	segments = float64(last.segments - first.segments)
+	return float64(last.again-first.again) / segments, segments
+}
+
+// next looks at what is known.
+func (c *course) next() order {
+	t, w := c.passed.end(), c.window()
+	since := t
+	if c.stepped {
+		since = t - c.changed - c.settle()
+	}
+	// The end that nothing can put off.
+	switch {
+	case t >= c.limit:
+		return c.last(stopLimit)
+	case c.mostBytes > 0 && c.passed.total() >= c.mostBytes:
+		return c.last(stopBytes)
+	}
+	if !c.grown && since >= 2*w {
+		c.grow(t, w)
+	}
+	if !c.full && t >= leastTime && since >= windows*w && (c.grown || c.queues(t-windows*w, t)) {
+		if from, ok := c.agree(t, w); ok {
+			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true}
+		}
+	}
+	return order{streams: c.streams}
+}
+
+// grow decides whether more streams may bring more: they may where no queue
+// stands before the line and the sum no longer rises by itself.
+func (c *course) grow(t, w time.Duration) {
+	if c.stepped {
+		c.rise = c.passed.rate(t-2*w, t)/c.before - 1
+		c.grown = true
+		return
+	}
+	if c.queues(t-2*w, t) {
+		return
+	}
+	now, before := c.passed.rate(t-w, t), c.passed.rate(t-2*w, t-w)
+	if now > before*(1+worthwhile) && t < c.limit/3 {
+		return
+	}
+	c.before = c.passed.rate(t-2*w, t)
+	c.loss, c.sent = c.lost(t-2*w, t)
+	c.streams, c.changed, c.stepped = mostStreams, t, true
+}
+
+// spread looks at the last windows: how far apart the highest and the lowest
+// are, as a ratio of their mean, and whether each is above the one before.
+func (c *course) spread(t, w time.Duration) (mean, spread float64, rising bool) {
+	from := t - windows*w
+	var low, high, last float64
+	rising = true
+	for i := range time.Duration(windows) {
+		r := c.passed.rate(from+i*w, from+(i+1)*w)
+		if i == 0 {
+			low, high = r, r
+		} else if r <= last {
+			rising = false
+		}
+		low, high, last = min(low, r), max(high, r), r
+	}
+	if mean = c.passed.rate(from, t); mean > 0 {
+		spread = (high - low) / mean
+	}
+	return mean, spread, rising
+}
+
+// agree reports whether the last windows do, and are not on their way up.
+func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
+	mean, spread, rising := c.spread(t, w)
+	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
+}
+
+// last is what is measured when the transfer must end: from the first quarter
+// on, or the third window, and from where the streams changed, as long as that
+// leaves half of the time.
+func (c *course) last(why stopReason) order {
+	t := c.passed.end()
+	from := max(t/4, min((windows-1)*c.window(), t/2))
+	if c.stepped {
+		from = max(from, min(c.changed+c.settle(), t/2))
+	}
+	if c.stepped && !c.grown && c.before > 0 {
+		c.rise = c.passed.rate(from, t)/c.before - 1 // there was no time for more
+	}
+	o := order{streams: c.streams, stop: why, from: from, to: t}
+	_, spread, _ := c.spread(t, (t-from)/windows)
+	o.steady = spread < 2*agreement
+	return o
+}
+
+// saturated reports whether the line, and not the streams, held the rate. It is
+// so if a queue stood before it for most of the interval. Without a queue, the
+// losses tell: those of a full line grow with the streams, those of a bad one do
+// not, and hold every stream down. Without either, twice the streams would have
+// brought more.
+func (c *course) saturated(o order) bool {
+	if c.queues(o.from, o.to) {
+		return true
+	}
+	loss, sent := c.lost(o.from, o.to)
+	switch {
+	case !c.stepped:
+		return sent == 0 || loss < lossy
+	case loss >= lossy:
+		return c.rise < plateau && c.sent > 0 && loss > answering*c.loss && loss-c.loss > 2*deviation(loss, sent, c.loss, c.sent)
+	}
+	return c.rise < plateau
+}
+
+// deviation is that of the difference of two shares, of so many each.
+func deviation(p, n, q, m float64) float64 { return math.Sqrt(p*(1-p)/n + q*(1-q)/m) }

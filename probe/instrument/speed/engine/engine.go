@@ -1,0 +1,201 @@
+// Package engine is our own speed instrument, for audits: the goodput of 8 to 16
+// TCP streams against a measurement server that speaks Ookla's HTTP paths.
+// METHOD.md, in the folder above, is the method; this is the program.
+//
+// It guarantees that a number is a measurement: download is what was read at the
+// sockets, upload what the server received, by the server's clock; both over
+// monotonic time, of incompressible bytes, without an idle round trip. It ends
+// as soon as four windows agree, or when time or bytes are spent. What could
+// make the number another one than the line's is a flag of the result; what does
+// not hold is a failure with its reason and no number. It returns in bounded
+// time, at once when it is cancelled, and leaves nothing behind.
+//
+// It refuses redirects, proxies in the settings, HTTP/2 and a second test while
+// one runs.
+package engine
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pantau-desa/pantau/probe/clock"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
+	"github.com/pantau-desa/pantau/probe/ledger"
+	"github.com/pantau-desa/pantau/probe/measure"
+)
+
+// InstrumentName and MethodVersion are what results carry. The version changes
+// whenever the same line would give another figure.
+const (
+	InstrumentName = "pantau"
+	MethodVersion  = "1"
+)
+
+// The flags that qualify a number. Beside them: streams_N, stop_stable,
+// stop_limit, stop_bytes, server_cc_NAME and probe_cc_NAME.
+const (
+	// FlagNotSaturated: the streams, not the line, held the rate: losses or
+	// windows too small. The line can carry at least this much.
+	FlagNotSaturated measure.Flag = "not_saturated"
+	// FlagUnsteady: the rate changed during the interval by more than four windows
+	// that agree.
+	FlagUnsteady measure.Flag = "unsteady"
+	// FlagProxySuspected: the path acknowledged more than 5% more than the server
+	// received, or the answers name a proxy. The figure is the server's.
+	FlagProxySuspected measure.Flag = "proxy_suspected"
+	// FlagAckedOnly: the server does not tell what it received: upload is what was
+	// acknowledged, by a proxy's buffers too high.
+	FlagAckedOnly measure.Flag = "acked_not_received"
+	// FlagServerBusy: the server used more than nine tenths of its processors.
+	FlagServerBusy measure.Flag = "server_busy"
+	// FlagTCPLatency: ICMP was not permitted or not answered: latency is TCP's own.
+	FlagTCPLatency measure.Flag = "latency_from_tcp"
+	// FlagNICLimited: the interface carries hardly more than was measured.
+	FlagNICLimited measure.Flag = "nic_limited"
+	// FlagWiFi: the box's own way to the line is radio.
+	FlagWiFi measure.Flag = "wifi_path"
+)
+
+// Options of an Instrument.
+type Options struct {
+	// Ledger opens and counts the connections. Required.
+	Ledger *ledger.Ledger
+	// Logger hears of what Results do not tell. The default discards.
+	Logger *slog.Logger
+	// Now reads the box's clocks. The default is the kernel's.
+	Now func() clock.Reading
+	// TLS is used for https servers; nil trusts the system's authorities.
+	TLS *tls.Config
+	// Network is "tcp", "tcp4" or "tcp6" (default "tcp": whichever answers).
+	Network string
+	// Limit is the longest transfer, one direction (default 15 s).
+	Limit time.Duration
+	// MostBytes ends a transfer early, in bytes of payload (default 400 MB).
+	MostBytes int64
+	// Full has every transfer last for Limit: the audit of the early end.
+	Full bool
+	// NoEcho has latency taken from TCP alone: for connections that do not leave by
+	// the way that an ICMP socket of this process would.
+	NoEcho bool
+	// Trace, if set, is told how the figure of a good result came about.
+	Trace func(Trace)
+	// CheckTime is the longest wait for a connection and for each first answer
+	// (default 10 s).
+	CheckTime time.Duration
+	// StallTime without a byte makes a transfer fail (default 3 s).
+	StallTime time.Duration
+}
+
+// Trace is how a figure came about: the interval that was measured, by the clock
+// that counts, whose zero was at Began.
+type Trace struct {
+	Began    time.Time
+	From, To time.Duration
+	Points   []Point
+}
+
+// Point is how many bytes of payload had passed at an instant.
+type Point struct {
+	At    time.Duration
+	Bytes int64
+}
+
+// Instrument measures one direction at a time.
+type Instrument struct {
+	o     Options
+	noise []byte
+	turn  chan struct{} // held while a test runs
+}
+
+// New returns an instrument. It fails without a ledger, or when the kernel's
+// clocks are needed and cannot be read.
+func New(o Options) (*Instrument, error) {
+	if o.Ledger == nil {
+		return nil, errors.New("speed: Options.Ledger is required")
+	}
+	if o.Now == nil {
+		c, err := clock.Open()
+		if err != nil {
+			return nil, err
+		}
+		o.Now = c.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Network == "" {
+		o.Network = "tcp"
+	}
+	if o.MostBytes <= 0 {
+		o.MostBytes = 400e6
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&o.Limit, 15 * time.Second}, {&o.CheckTime, 10 * time.Second}, {&o.StallTime, 3 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	noise, err := server.NewNoise(1 << 20)
+	if err != nil {
+		return nil, err
+	}
+	return &Instrument{o: o, noise: noise, turn: make(chan struct{}, 1)}, nil
+}
+
+// Measure measures one direction, [measure.KindDownload] or
+// [measure.KindUpload], against the server at rawURL: "http://host:port",
+// "http://host:port/speedtest" as the inventory has it, or the full address of
+// its upload.php as Ookla's server list has it.
+//
+// It takes at most two connections' and answers' CheckTime, an idle burst of two
+// seconds, Limit and StallTime. A result that is ok carries the speed, the
+// latency before and during the transfer and the share of segments sent again,
+// as far as they are known.
+func (i *Instrument) Measure(ctx context.Context, id measure.TargetID, rawURL string, kind measure.Kind) measure.Result {
+	r := measure.Result{Kind: kind, Instrument: InstrumentName, MethodVersion: MethodVersion, Target: id}
+	stamp := func() {
+		at := i.o.Now()
+		r.MeasuredAt, r.Monotonic, r.Boot = at.Wall, at.Mono, at.Boot
+	}
+	stamp()
+	if kind != measure.KindDownload && kind != measure.KindUpload {
+		return r.Fail(measure.ReasonInternal, fmt.Sprintf("%q is no direction", kind))
+	}
+	if rawURL == "" {
+		return r.Skip(measure.ReasonNoTarget, "no server is configured")
+	}
+	base, err := server.ParseBase(rawURL)
+	if err != nil {
+		return r.Fail(measure.ReasonNoTarget, err.Error())
+	}
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		return r.Fail(server.Ended(ctx), "while another speed test was running")
+	}
+
+	stamp()
+	begin := time.Now()
+	t := newTransfer(ctx, i, base, kind)
+	found, err := t.measure()
+	t.stop()
+	r.Duration = time.Since(begin)
+	r.BytesReceived, r.BytesSent = t.own()
+	if err != nil {
+		f := server.Explain(err)
+		if ctx.Err() != nil {
+			f = server.Fail(server.Ended(ctx), "during the test")
+		}
+		return r.Fail(f.Reason, f.Detail)
+	}
+	r.Outcome = measure.OK
+	r.Values, r.Flags = found.values(kind), found.flags
+	return r
+}
