@@ -15,7 +15,7 @@ PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
 PROBE_MAX_BYTES := 15728640
 
 .DEFAULT_GOAL := build
-.PHONY: build install test test-short unit lint tidy generate drift cross bench fuzz packages-needed clean
+.PHONY: build install test test-short unit lint tidy generate drift cross bench bench-truth fuzz packages-needed clean
 
 build: ## both binaries into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau ./cmd/pantau
@@ -111,6 +111,11 @@ cross: ## the probe for every box in the villages, within its size budget
 bench: ## every benchmark, long enough to compare
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+OUT ?= truth
+bench-truth: packages-needed ## speed instruments against lines of known rate; OUT=DIR; goes on where it was broken off; needs root
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/pantau-lab ./cmd/pantau-lab
+	$(BIN)/pantau-lab truth --out $(OUT)
+
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for a while
 	@set -e; for p in $$($(GO) list ./...); do \
@@ -118,7 +123,7 @@ fuzz: ## every fuzz test for a while
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # What the tests need beyond Go, installed where apt and root allow, and said.
-NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd
+NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd iperf3:iperf3
 packages-needed:
 	@set -e; missing=; for n in $(NEEDED); do command -v $${n%%:*} >/dev/null || missing="$$missing $${n#*:}"; done; \
 	if [ -n "$$missing" ]; then \

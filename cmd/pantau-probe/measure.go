@@ -49,8 +49,9 @@ type hop struct {
 }
 
 type measureFlags struct {
-	target, iface, resolver, out string
-	duration                     time.Duration
+	target, iface, resolver, instrument, out string
+	full                                     bool
+	duration                                 time.Duration
 }
 
 func measureCommand() *cobra.Command {
@@ -99,9 +100,11 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 	}
 	c.Flags().StringVar(&f.target, "target", "", "what to measure against: a URL for speed and http, a name for dns, else HOST or HOST:PORT")
 	c.Flags().StringVar(&f.resolver, "resolver", "", "address of the resolver to ask, for dns; without one the box's own")
-	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage")
+	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage; the one to leave by, for speed")
+	c.Flags().StringVar(&f.instrument, "instrument", string(speed.Default), fmt.Sprintf("for speed: %s, or %s for comparison", speed.Pantau, speed.SpeedtestGo))
+	c.Flags().BoolVar(&f.full, "full", false, "for speed: measure for the whole --duration, without an early end")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
-	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, or of watching usage")
+	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, at most; or of watching usage")
 	return c
 }
 
@@ -112,16 +115,20 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 	if err != nil {
 		return measurement{}, err
 	}
-	line, log := ledger.New(ledger.Options{}), cli.Logger(os.Stderr, slog.LevelWarn)
+	var through string // the interface that connections leave by
+	if kind == "speed" {
+		through = f.iface
+	}
+	line, log := ledger.New(ledger.Options{Interface: through}), cli.Logger(os.Stderr, slog.LevelWarn)
 	start := clocks.Now()
 	var r measure.Result
 	switch kind {
 	case "speed":
-		in, err := speed.New(speed.Options{Ledger: line, Logger: log, Duration: f.duration})
+		in, err := speed.New(speed.Options{Instrument: speed.Name(f.instrument), Ledger: line, Logger: log, Duration: f.duration, Full: f.full, NoEcho: through != ""})
 		if err != nil {
-			return measurement{}, err
+			return measurement{}, cli.Usage(err)
 		}
-		down, up := noTarget(measure.KindDownload), noTarget(measure.KindUpload)
+		down, up := f.noServer(measure.KindDownload), f.noServer(measure.KindUpload)
 		if f.target != "" {
 			down = in.Measure(ctx, handTarget, f.target, measure.KindDownload)
 			up = in.Measure(ctx, handTarget, f.target, measure.KindUpload)
@@ -195,8 +202,8 @@ func finish(m speed.Merged, targets map[measure.TargetID]float64) measurement {
 	return measurement{Merged: m, Targets: targets}
 }
 
-func noTarget(k measure.Kind) measure.Result {
-	return without(k, speed.InstrumentName, speed.MethodVersion, "say against which server: --target URL")
+func (f measureFlags) noServer(k measure.Kind) measure.Result {
+	return speed.Blank(speed.Name(f.instrument), k).Skip(measure.ReasonNoTarget, "say against which server: --target URL")
 }
 
 // without is what comes of an instrument that was not told what to measure.
@@ -258,10 +265,10 @@ func human(k measure.Metric, v float64) string {
 	switch k {
 	case measure.DownloadBitsPerSecond, measure.UploadBitsPerSecond:
 		return fmt.Sprintf("%.2f Mbps", v/1e6)
-	case measure.LatencySecondsMin, measure.LatencySecondsMedian, measure.LatencySecondsP95, measure.JitterSeconds,
+	case measure.IdleLatencySeconds, measure.LoadedLatencySecondsDownload, measure.LoadedLatencySecondsUpload, measure.LatencySecondsMin, measure.LatencySecondsMedian, measure.LatencySecondsP95, measure.JitterSeconds,
 		measure.DNSAnswerSeconds, measure.HTTPFirstByteSeconds, measure.HTTPLookupSeconds, measure.HTTPConnectSeconds, measure.HTTPTLSSeconds:
 		return fmt.Sprintf("%.2f ms", v*1e3)
-	case measure.PacketLossRatio:
+	case measure.PacketLossRatio, measure.RetransmitRatio:
 		return fmt.Sprintf("%.1f%%", v*100)
 	case measure.LinkReceiveBytesTotal, measure.LinkTransmitBytesTotal:
 		return fmt.Sprintf("%.0f bytes", v)

@@ -44,7 +44,8 @@ func Merge(down, up measure.Result) Merged {
 	}
 	for _, r := range []measure.Result{down, up} {
 		for _, v := range r.Values {
-			m.Values[v.Metric] = v.Number
+			// Of what both directions have the worse counts.
+			m.Values[v.Metric] = max(m.Values[v.Metric], v.Number)
 		}
 		for _, f := range r.Flags {
 			if !slices.Contains(m.Flags, f) {

@@ -52,6 +52,8 @@ type Options struct {
 	Duration time.Duration
 	// Full has Pantau use all of Duration: the audit of its early end.
 	Full bool
+	// NoEcho has Pantau take latency from TCP alone, where ICMP would go another way.
+	NoEcho bool
 }
 
 // New makes an instrument.
@@ -61,7 +63,7 @@ func New(o Options) (Instrument, error) {
 		o.Instrument = Default
 		return New(o)
 	case Pantau:
-		return engine.New(engine.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Limit: o.Duration, Full: o.Full})
+		return engine.New(engine.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Limit: o.Duration, Full: o.Full, NoEcho: o.NoEcho})
 	case SpeedtestGo:
 		return reference.New(reference.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Duration: o.Duration})
 	}
