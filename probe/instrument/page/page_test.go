@@ -149,7 +149,7 @@ func TestWhatIsNotThePage(t *testing.T) {
 		says      string
 	}{
 		{"empty", ok, "", ""},
-		{"sign-in page", web(http.RedirectHandler("http://192.168.1.1/login", 302).ServeHTTP), measure.ReasonRedirect, "192.168.1.1/login"},
+		{"sign-in page", web(http.RedirectHandler("http://192.168.1.1/login", http.StatusFound).ServeHTTP), measure.ReasonRedirect, "192.168.1.1/login"},
 		{"not found", web(http.NotFound), measure.ReasonHTTPStatus, "404"},
 		{"server's fault", web(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }), measure.ReasonHTTPStatus, "503"},
 		{"no content", web(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }), measure.ReasonHTTPStatus, "204"},
