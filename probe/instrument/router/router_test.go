@@ -85,7 +85,7 @@ func TestReadings(t *testing.T) {
 		{"an interface that says it is slow is not believed", []step{{minute, with(at(M), speed(56e3)), 0, 0, false}, {minute, with(at(90*M), speed(56e3)), 0, 89 * M, false}}},
 		{"away for a while", []step{{minute, at(M), 0, 0, false}, {minute, reading{}, 0, 0, true}, {minute, at(3 * M), 0, 2 * M, false}}},
 		{"not looked at before they can have moved", []step{{minute, at(0), 0, 0, false}, {10 * time.Second, at(M), M, 0, false}, {10 * time.Second, at(5 * M), M, 0, false}, {10 * time.Second, at(6 * M), M, 5 * M, false}}},
-		{"a clock that begins again after 497 days", []step{{minute, with(at(0), func(r *reading) { r.clocked, r.uptime = true, 1<<32 - 3000 }), 0, 0, false}, {minute, with(at(M), func(r *reading) { r.clocked, r.uptime = true, 3000 }), 0, M, false}}},
+		{"a clock that begins again after 497 days", []step{{minute, with(at(0), func(r *reading) { r.clocked, r.uptime = true, 1<<32-3000 }), 0, 0, false}, {minute, with(at(M), func(r *reading) { r.clocked, r.uptime = true, 3000 }), 0, M, false}}},
 		{"a clock that stands still", []step{{minute, with(at(0), restarted), 0, 0, false}, {minute, with(at(M), restarted), 0, M, false}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

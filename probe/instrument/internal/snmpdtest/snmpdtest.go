@@ -30,7 +30,7 @@ const (
 	PrivacyPassword = "kata-rahasia-uji"
 )
 
-// Object is one made-up object. Sort is one of net-snmp's pass protocol: integer,
+// Object is one made-up object. Sort is one of net-snmp's for pass_persist: integer,
 // gauge, counter, counter64, timeticks, string.
 type Object struct {
 	OID, Sort, Value string
@@ -68,7 +68,7 @@ func Start(t *testing.T, subtrees []string, more ...string) *Agent {
 		`createUser strong SHA-256 "` + AuthPassword + `" AES "` + PrivacyPassword + `"`, "rouser strong priv",
 	}
 	for _, s := range subtrees {
-		lines = append(lines, "pass -p 10 ."+s+" "+script)
+		lines = append(lines, "pass_persist -p 10 ."+s+" "+script)
 	}
 	a.config = filepath.Join(a.dir, "snmpd.conf")
 	write(t, a.config, strings.Join(append(lines, more...), "\n")+"\n", 0o600)
@@ -175,18 +175,29 @@ func numbers(oid string) (ns []int) {
 	return ns
 }
 
-// pass answers "-g OID" and "-n OID" (net-snmp's pass protocol) from the objects,
-// which are in their order.
+// pass speaks net-snmp's pass_persist protocol and answers from the objects,
+// which are in their order. (Its simpler pass protocol remembers answers for 30 s.)
 const pass = `#!/bin/sh
-awk -v how="$1" -v asked="$2" '
+answer() {
+  awk -v how="$1" -v asked="$2" '
 function after(a, b,   x, y, m, n, i) {
   m = split(a, x, "."); n = split(b, y, ".")
   for (i = 2; i <= m && i <= n; i++) if (x[i] + 0 != y[i] + 0) return x[i] + 0 > y[i] + 0
   return m > n
 }
-how == "-g" && $1 == asked || how == "-n" && after($1, asked) {
-  oid = $1; sort = $2; sub(/^[^ ]+ [^ ]+ /, ""); print oid; print sort; print; exit
-}' FILE
+!found && (how == "get" && $1 == asked || how == "getnext" && after($1, asked)) {
+  found = 1; oid = $1; sort = $2; sub(/^[^ ]+ [^ ]+ /, ""); print oid; print sort; print
+}
+END { if (!found) print "NONE" }' FILE
+}
+while read -r how; do
+  case "$how" in
+  PING) echo PONG ;;
+  get|getnext) read -r oid; answer "$how" "$oid" ;;
+  set) read -r oid; read -r value; echo not-writable ;;
+  *) exit ;;
+  esac
+done
 `
 
 func write(t *testing.T, file, text string, mode os.FileMode) {
