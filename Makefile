@@ -123,7 +123,7 @@ fuzz: ## every fuzz test for a while
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # What the tests need beyond Go, installed where apt and root allow, and said.
-NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd iperf3:iperf3
+NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd iperf3:iperf3 /usr/sbin/snmpd:snmpd dbus-daemon:dbus
 packages-needed:
 	@set -e; missing=; for n in $(NEEDED); do command -v $${n%%:*} >/dev/null || missing="$$missing $${n#*:}"; done; \
 	if [ -n "$$missing" ]; then \

@@ -13,9 +13,11 @@ import (
 
 	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/page"
 	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
@@ -24,9 +26,9 @@ import (
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
 
-// kit is the instruments of a configuration. It makes them anew when the
-// configuration changes, except usage, whose totals must go on while its
-// interface stays.
+// kit is the instruments of a configuration and of what is known on the spot,
+// which stays. It makes them anew when the configuration changes, except usage,
+// whose totals must go on while its interface stays.
 type kit struct {
 	line *ledger.Ledger
 	now  func() time.Time // judges certificates
@@ -35,17 +37,24 @@ type kit struct {
 	mu      sync.Mutex
 	of      *wirepb.ProbeConfig
 	current schedule.Set
-	usage   *usage.Instrument
+	usage   meter
 	usageOf string
+}
+
+// meter counts what the village moves.
+type meter interface {
+	Measure(context.Context) measure.Result
 }
 
 func newKit(line *ledger.Ledger, now func() time.Time, log *slog.Logger) *kit {
 	return &kit{line: line, now: now, log: log}
 }
 
-// rareInterval is the mean time between two looks at resolvers, at pages or at
-// the path, if the collector does not say.
-const rareInterval = time.Hour
+// Mean times between two measurements of the rare instruments.
+const (
+	rareInterval   = time.Hour        // resolvers, pages, path, if the collector does not say
+	opticsInterval = 15 * time.Minute // 300 bytes, in the house
+)
 
 // set is what a configuration has the probe measure.
 func (k *kit) set(c *wirepb.ProbeConfig, local Local) schedule.Set {
@@ -68,7 +77,13 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 		// Nothing of a configuration may stop the rest of it.
 		k.log.Error("reach cannot be measured with this configuration", "err", err)
 	}
-	if name := or(local.UsageInterface, c.UsageInterface); k.usage == nil || name != k.usageOf {
+	switch name := or(local.UsageInterface, c.UsageInterface); {
+	case k.usage != nil && (name == k.usageOf || local.Router.Interface != ""):
+	case local.Router.Interface != "":
+		o := local.Router
+		o.Own, o.Ledger = k.line, k.line
+		k.usage = router.New(o)
+	default:
 		k.usage, k.usageOf = usage.New(usage.Options{Interface: name, Own: k.line}), name
 	}
 	s.Light = []schedule.Light{
@@ -82,7 +97,7 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 		{Kind: measure.KindLatency, Measure: lat.Measure, Idle: true},
 		{Kind: measure.KindUsage, Measure: k.usage.Measure},
 	}
-	s.Rare = k.rare(c)
+	s.Rare = append(k.rare(c), k.house(local)...)
 	s.Heavy = k.heavy(c)
 	return s
 }
@@ -116,9 +131,26 @@ func (k *kit) rare(c *wirepb.ProbeConfig) (all []schedule.Rare) {
 	}
 	if c.LatencyAddress != "" {
 		in := path.New(path.Options{Target: measure.TargetID(c.LatencyTarget), Host: c.LatencyAddress, Ledger: k.line})
-		add(measure.KindPath, func(ctx context.Context) []measure.Result { return []measure.Result{in.Measure(ctx)} }, nil)
+		add(measure.KindPath, one(in.Measure), nil)
 	}
 	return all
+}
+
+// house is what the devices of the house tell of the line. The line is not used
+// for it, so a speed test does no harm to it.
+func (k *kit) house(local Local) (all []schedule.Rare) {
+	if local.ONT.Preset != "" {
+		o := local.ONT
+		o.Ledger = k.line
+		in := optics.New(o)
+		all = append(all, schedule.Rare{Kind: measure.KindOptics, Every: opticsInterval, Measure: one(in.Measure)})
+	}
+	return all
+}
+
+// one makes a list of an instrument's only result.
+func one(measurement func(context.Context) measure.Result) func(context.Context) []measure.Result {
+	return func(ctx context.Context) []measure.Result { return []measure.Result{measurement(ctx)} }
 }
 
 func (k *kit) reachOptions(c *wirepb.ProbeConfig, local Local) reach.Options {

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/snmp"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/schedule"
@@ -53,5 +56,39 @@ func TestOnlyVitalInstrumentsMakeAProbeFaulty(t *testing.T) {
 		if vital(k) != want {
 			t.Errorf("%s: %v", k, vital(k))
 		}
+	}
+}
+
+// The totals of a router go on whatever configuration the collector sends.
+func TestTheRouterIsAskedInPlaceOfAnInterface(t *testing.T) {
+	k := kitFor(t)
+	local := Local{Router: router.Options{Interface: "wan", Access: snmp.Access{Address: "127.0.0.1:1", Community: "x"}},
+		ONT: optics.Options{Preset: optics.MikroTik}}
+	s := k.set(&wirepb.ProbeConfig{UsageInterface: "eth0"}, local)
+	before := k.usage
+	if rare(s)[measure.KindOptics] != opticsInterval {
+		t.Errorf("%v", rare(s))
+	}
+	for _, l := range s.Light {
+		if l.Kind == measure.KindUsage {
+			if r := l.Measure(t.Context()); r.Instrument != router.Method || r.Reason != measure.ReasonRefused {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
+	k.set(&wirepb.ProbeConfig{UsageInterface: "eth1"}, local)
+	if k.usage != before {
+		t.Error("another configuration begins the router's totals anew")
+	}
+	k = kitFor(t)
+	k.set(&wirepb.ProbeConfig{UsageInterface: "eth0"}, Local{})
+	before = k.usage
+	k.set(&wirepb.ProbeConfig{UsageInterface: "eth0", LanGateway: "192.0.2.1"}, Local{})
+	if k.usage != before {
+		t.Error("another configuration begins the interface's totals anew")
+	}
+	k.set(&wirepb.ProbeConfig{UsageInterface: "eth1"}, Local{})
+	if k.usage == before {
+		t.Error("another interface goes on with the totals of the one before")
 	}
 }

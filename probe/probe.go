@@ -28,6 +28,8 @@ import (
 
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/enroll"
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/push"
@@ -57,6 +59,11 @@ type Local struct {
 	LANGateway     string
 	FirstHop       string
 	UsageInterface string
+	// Router is asked for usage by SNMP, if it names an interface; then no interface
+	// of the box is looked at.
+	Router router.Options
+	// ONT is asked for its light by SNMP, if it names a preset.
+	ONT optics.Options
 }
 
 // Probe is one running probe. Make it with New, then Run it once.

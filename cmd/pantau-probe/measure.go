@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,9 +22,11 @@ import (
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/page"
 	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
@@ -49,25 +52,26 @@ type hop struct {
 }
 
 type measureFlags struct {
-	target, iface, resolver, instrument, out string
-	full                                     bool
-	duration                                 time.Duration
+	target, iface, resolver, instrument, config, out string
+	full                                             bool
+	duration                                         time.Duration
 }
 
 func measureCommand() *cobra.Command {
 	var f measureFlags
 	c := &cobra.Command{
 		Use:   "measure KIND",
-		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http or path",
+		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http, path or optics",
 		Long: `Run one instrument once, now, without being enrolled.
 
   speed    download and upload against a measurement server (--target URL)
   latency  round-trip time, jitter and loss to a host (--target HOST)
   reach    what answers: carrier, LAN gateway, first hop, a target (--target HOST or HOST:PORT)
-  usage    what an interface carries within --duration (--interface NAME)
+  usage    what an interface carries within --duration (--interface NAME), or what the router's does (--config FILE)
   dns      how long a resolver takes (--target NAME, --resolver ADDRESS; else the box's own)
   http     how long a page takes to begin (--target URL)
   path     the routers on the way to a host (--target HOST)
+  optics   the light that the ONT receives (--config FILE: how it is asked is in the settings)
 
 The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 		Example: `  pantau-probe measure speed --target http://ukur.example.id:7442/speedtest
@@ -103,15 +107,20 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage; the one to leave by, for speed")
 	c.Flags().StringVar(&f.instrument, "instrument", string(speed.Default), fmt.Sprintf("for speed: %s, or %s for comparison", speed.Pantau, speed.SpeedtestGo))
 	c.Flags().BoolVar(&f.full, "full", false, "for speed: measure for the whole --duration, without an early end")
+	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics and for the router's usage")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
 	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, at most; or of watching usage")
 	return c
 }
 
-var handKinds = []string{"speed", "latency", "reach", "usage", "dns", "http", "path"}
+var handKinds = []string{"speed", "latency", "reach", "usage", "dns", "http", "path", "optics"}
 
 func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement, error) {
 	clocks, err := clock.Open()
+	if err != nil {
+		return measurement{}, err
+	}
+	s, err := load(f.config)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -144,7 +153,7 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 		}
 		r = in.Measure(ctx)
 	case "usage":
-		in := usage.New(usage.Options{Interface: f.iface, Own: line})
+		in := f.meter(s, line)
 		if r = in.Measure(ctx); r.Outcome == measure.OK {
 			select { // the first reading begins at 0
 			case <-ctx.Done():
@@ -177,6 +186,10 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 		}
 	case "path":
 		r = path.New(path.Options{Target: handTarget, Host: hostOf(f.target), Ledger: line}).Measure(ctx)
+	case "optics":
+		o := s.ont()
+		o.Ledger = line
+		r = optics.New(o).Measure(ctx)
 	}
 	r.MeasuredAt = start.Wall
 	m := speed.Merged{Kind: kind, Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Instrument: r.Instrument,
@@ -195,6 +208,18 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 		done.Hops = append(done.Hops, hop{h.Limit, h.Address, h.RoundTrip.Seconds()})
 	}
 	return done, nil
+}
+
+// meter counts on the interface that was named, else on the router's.
+func (f measureFlags) meter(s runSettings, line *ledger.Ledger) interface {
+	Measure(context.Context) measure.Result
+} {
+	if f.iface == "" && s.Router.Interface != "" {
+		o := s.router()
+		o.Own, o.Ledger, o.Refresh = line, line, time.Nanosecond // whoever looks for 10 s knows that counters may lag
+		return router.New(o)
+	}
+	return usage.New(usage.Options{Interface: cmp.Or(f.iface, s.UsageInterface), Own: line})
 }
 
 func finish(m speed.Merged, targets map[measure.TargetID]float64) measurement {
@@ -272,6 +297,8 @@ func human(k measure.Metric, v float64) string {
 		return fmt.Sprintf("%.1f%%", v*100)
 	case measure.LinkReceiveBytesTotal, measure.LinkTransmitBytesTotal:
 		return fmt.Sprintf("%.0f bytes", v)
+	case measure.OpticalReceivePowerDBm:
+		return fmt.Sprintf("%.2f dBm", v)
 	}
 	if k.Binary() {
 		return map[bool]string{true: "yes", false: "no"}[v > 0]

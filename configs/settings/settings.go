@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"reflect"
@@ -107,6 +108,9 @@ func parse(file string, data []byte, into any) error {
 			func(c *mapstructure.DecoderConfig) { c.ErrorUnused, c.WeaklyTypedInput = true, false })
 		for _, e := range flatten(err) {
 			key, what := keyOf(e, known)
+			if t, ok := known[key]; ok && secret(t) {
+				what = key + " is not a text: put it into quotation marks" // the error quotes it
+			}
 			add(lines[key], "%s", what)
 		}
 	}
@@ -207,6 +211,12 @@ func flatten(err error) []error {
 		}
 	}
 	return []error{err}
+}
+
+// secret reports whether a type hides what it holds: a text that is logged as
+// something else.
+func secret(t reflect.Type) bool {
+	return t.Kind() == reflect.String && t.Implements(reflect.TypeFor[slog.LogValuer]())
 }
 
 // keyOf finds the key that a decoding error speaks of.

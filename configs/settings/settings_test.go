@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,4 +99,28 @@ func FuzzParse(f *testing.F) {
 		var e example
 		_ = parse("x.yaml", []byte(text), &e)
 	})
+}
+
+// password hides what it holds wherever it is logged.
+type password string
+
+func (password) LogValue() slog.Value { return slog.StringValue("···") }
+
+func TestAnErrorShowsNoSecret(t *testing.T) {
+	for _, text := range []string{"word: 7777", "word: [7777]", "word: {a: 7777}", "in: {word: 7777}"} {
+		file := filepath.Join(t.TempDir(), "x.yaml")
+		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var s struct {
+			Word password `mapstructure:"word"`
+			In   struct {
+				Word password `mapstructure:"word"`
+			} `mapstructure:"in"`
+		}
+		err := Load(file, &s)
+		if err == nil || strings.Contains(err.Error(), "7777") || !strings.Contains(err.Error(), "x.yaml:1: ") || !strings.Contains(err.Error(), "word is not a text") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }

@@ -155,6 +155,30 @@ func TestSystemdUnderstandsTheUnits(t *testing.T) {
 	}
 }
 
+// The settings file of a probe may hold secrets: its example says how the unit gets
+// it nevertheless.
+func TestSystemdUnderstandsTheExamplesWayToHideSecrets(t *testing.T) {
+	file := units(t)["pantau-probe"]
+	var lines []string
+	for line := range strings.Lines(read(t, filepath.Join(top, "configs/examples/pantau-probe.yaml"))) {
+		if text, ok := strings.CutPrefix(line, "  #   "); ok {
+			lines = append(lines, strings.ReplaceAll(text, "/usr/local/bin/", filepath.Join(file, "../../../../bin")+"/"))
+		}
+	}
+	if len(lines) != 4 || lines[0] != "[Service]\n" {
+		t.Fatalf("%q", lines)
+	}
+	if err := os.Mkdir(file+".d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(file+".d", "override.conf"), []byte(strings.Join(lines, "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := analyze(t, "verify", "--man=no", file); err != nil || strings.TrimSpace(out) != "" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 var level = regexp.MustCompile(`Overall exposure level for [^:]*: ([0-9.]+)`)
 
 func TestTheUnitsExposeLittle(t *testing.T) {

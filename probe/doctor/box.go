@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 
 	"github.com/pantau-desa/pantau/probe/enroll"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/push"
@@ -176,6 +179,9 @@ func program() string {
 
 // usage reads the counters once, as the instrument does.
 func (p *patient) usage(ctx context.Context) Finding {
+	if p.opt.Router.Interface != "" {
+		return p.router(ctx)
+	}
 	name := p.opt.UsageInterface
 	if name == "" {
 		name = p.config.GetUsageInterface()
@@ -192,6 +198,61 @@ func (p *patient) usage(ctx context.Context) Finding {
 				"correct usage_interface (in the settings file, or by the operator in the inventory); what there is: `ip link`"))
 	}
 	return good(Usage, say("antarmuka %s ada dan terbaca", "interface %s is there and can be read", name))
+}
+
+// router reads the router's counters once, as the instrument does.
+func (p *patient) router(ctx context.Context) Finding {
+	r := router.New(p.opt.Router).Measure(ctx)
+	if r.Outcome != measure.OK {
+		return bad(Usage, say("router tidak memberi tahu pemakaian: %s", "the router does not tell its usage: %s", r.Detail), p.bySNMP("router", r.Reason))
+	}
+	return good(Usage, say("router menjawab lewat SNMP, antarmuka %s terbaca", "the router answers by SNMP, its interface %s can be read", p.opt.Router.Interface))
+}
+
+// bySNMP is what to do about a device that is not understood.
+func (p *patient) bySNMP(section string, r measure.Reason) Text {
+	switch r {
+	case measure.ReasonTimeout, measure.ReasonRefused, measure.ReasonUnreachable:
+		return say("nyalakan SNMP pada perangkat itu (hanya baca, dari kotak ini saja) dan periksa %s.snmp.address, version dan community",
+			"turn on SNMP on that device (reading only, from this box only), and look at %s.snmp.address, version and community", section)
+	case measure.ReasonPermission:
+		return say("periksa user, auth, privacy dan kata sandinya di %s.snmp, juga hak bacanya pada perangkat", "look at user, auth, privacy and their passwords in %s.snmp, and at what it may read on the device", section)
+	}
+	return say("periksa bagian %s di berkas pengaturan", "look at the section %s of the settings file", section)
+}
+
+// optics reads the light once, as the instrument does.
+func (p *patient) optics(ctx context.Context) []Finding {
+	if p.opt.ONT.Preset == "" {
+		return nil
+	}
+	r := optics.New(p.opt.ONT).Measure(ctx)
+	power, ok := r.Value(measure.OpticalReceivePowerDBm)
+	switch {
+	case r.Reason == measure.ReasonNoSignal:
+		return []Finding{bad(Optics, say("tidak ada cahaya yang diterima ONT: %s", "the ONT receives no light: %s", r.Detail), say("periksa konektor dan kabel serat, lalu laporkan ke penyedia", "look at the connector and the fibre, then tell the provider"))}
+	case !ok:
+		return []Finding{bad(Optics, say("cahaya tidak terbaca: %s", "the light cannot be read: %s", r.Detail), p.bySNMP("ont", r.Reason))}
+	case slices.Contains(r.Flags, optics.FlagUnverified):
+		return []Finding{good(Optics, say("cahaya yang diterima %.2f dBm; cara bacanya dari MIB, belum dicoba pada perangkat ini: bandingkan dengan halaman ONT", "it receives %.2f dBm of light; how it was read is from the MIB, not tried on this hardware: compare it with the ONT's own page", power))}
+	}
+	return []Finding{good(Optics, say("cahaya yang diterima %.2f dBm", "it receives %.2f dBm of light", power))}
+}
+
+// secrets looks at who may read the settings file.
+func (p *patient) secrets(context.Context) []Finding {
+	if !p.opt.Secrets {
+		return nil
+	}
+	info, err := os.Stat(p.opt.SettingsFile)
+	switch {
+	case err != nil:
+		return nil // it was read a moment ago
+	case info.Mode().Perm()&0o077 != 0:
+		return []Finding{bad(Secrets, say("%s berisi kata sandi dan dapat dibaca akun lain", "%s holds passwords and can be read by other accounts", p.opt.SettingsFile),
+			say("sudo chmod 600 %s, dan serahkan kepada layanan dengan LoadCredential seperti pada contohnya", "sudo chmod 600 %s, and hand it to the service with LoadCredential as its example says", p.opt.SettingsFile))}
+	}
+	return []Finding{good(Secrets, say("%s hanya dapat dibaca pemiliknya", "only its owner can read %s", p.opt.SettingsFile))}
 }
 
 // clock comes after the collector was asked for its time.

@@ -22,6 +22,8 @@ import (
 
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/enroll"
+	"github.com/pantau-desa/pantau/probe/instrument/optics"
+	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/push"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
@@ -59,6 +61,9 @@ const (
 	Heartbeat Check = "heartbeat"
 	Clock     Check = "clock"
 	Target    Check = "target" // one finding for each measurement server
+	// Of what few boxes have: looked at only where it is settled.
+	Secrets Check = "secrets"
+	Optics  Check = "optics"
 )
 
 // Finding is what one check came to.
@@ -75,6 +80,12 @@ type Options struct {
 	// UsageInterface overrides what the collector's configuration says; empty: it
 	// does not.
 	UsageInterface string
+	// Router and ONT are asked by SNMP where they are settled.
+	Router router.Options
+	ONT    optics.Options
+	// SettingsFile is looked at if it holds Secrets.
+	SettingsFile string
+	Secrets      bool
 	// Built is when this program was built, if known: no clock is before it.
 	Built time.Time
 	// Patience bounds each wait for the network. 0: 20 s, which is what a heartbeat
@@ -109,7 +120,7 @@ func Examine(ctx context.Context, o Options) (iter.Seq[Finding], error) {
 	p := &patient{opt: o, state: enroll.State{Dir: o.StateDir}, clocks: clocks}
 	return func(yield func(Finding) bool) {
 		for _, look := range []func(context.Context) []Finding{one(p.identity), one(p.disk), one(p.icmp), one(p.usage),
-			one(p.dns), one(p.collector), one(p.heartbeat), one(p.clock), p.targets} {
+			one(p.dns), one(p.collector), one(p.heartbeat), one(p.clock), p.targets, p.secrets, p.optics} {
 			for _, f := range look(ctx) {
 				if ctx.Err() != nil || !yield(f) {
 					return

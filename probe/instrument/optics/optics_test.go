@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pantau-desa/pantau/probe/instrument/internal/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp"
+	"github.com/pantau-desa/pantau/probe/instrument/snmp/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )

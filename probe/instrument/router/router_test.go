@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
-	"github.com/pantau-desa/pantau/probe/instrument/internal/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp"
+	"github.com/pantau-desa/pantau/probe/instrument/snmp/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )

@@ -16,7 +16,7 @@ import (
 	"github.com/gosnmp/gosnmp"
 
 	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
-	"github.com/pantau-desa/pantau/probe/instrument/internal/snmpdtest"
+	"github.com/pantau-desa/pantau/probe/instrument/snmp/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
