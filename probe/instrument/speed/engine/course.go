@@ -213,13 +213,13 @@ func (c *course) grow(t, w time.Duration) {
 	c.streams, c.changed, c.stepped = mostStreams, t, true
 }
 
-// spread looks at the last windows: how far apart the highest and the lowest
-// are, as a ratio of their mean, and whether each is above the one before.
-func (c *course) spread(t, w time.Duration) (mean, spread float64, rising bool) {
-	from := t - windows*w
+// spread looks at the n windows before t: how far apart the highest and the
+// lowest are, as a ratio of their mean, and whether each is above the one before.
+func (c *course) spread(t, w, n time.Duration) (mean, spread float64, rising bool) {
+	from := t - n*w
 	var low, high, last float64
 	rising = true
-	for i := range time.Duration(windows) {
+	for i := range n {
 		r := c.passed.rate(from+i*w, from+(i+1)*w)
 		if i == 0 {
 			low, high = r, r
@@ -236,7 +236,7 @@ func (c *course) spread(t, w time.Duration) (mean, spread float64, rising bool) 
 
 // agree reports whether the last windows do, and are not on their way up.
 func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
-	mean, spread, rising := c.spread(t, w)
+	mean, spread, rising := c.spread(t, w, windows)
 	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
 }
 
@@ -253,7 +253,8 @@ func (c *course) last(why stopReason) order {
 		c.rise = c.passed.rate(from, t)/c.before - 1 // there was no time for more
 	}
 	o := order{streams: c.streams, stop: why, from: from, to: t}
-	_, spread, _ := c.spread(t, (t-from)/windows)
+	n := max((t-from)/c.window(), 2)
+	_, spread, _ := c.spread(t, (t-from)/n, n)
 	o.steady = spread < 2*agreement
 	return o
 }

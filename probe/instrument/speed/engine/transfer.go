@@ -43,6 +43,8 @@ type transfer struct {
 	proxied atomic.Bool  // a header names a proxy or cache
 	cc      string       // the server's congestion control, if it says
 
+	nic nic // empty name: not known
+
 	course   *course
 	running  int             // streams
 	began    time.Time       // local instant of the counting clock's zero
@@ -51,7 +53,7 @@ type transfer struct {
 	server   share           // its processor, above nine tenths
 	progress time.Time       // local: when bytes last passed
 	idle     []time.Duration // sorted round trips before the transfer
-	dialTime time.Duration   // one round trip and a little, at rest
+	dialTime time.Duration   // TCP's shortest round trip at rest, else that of a dial
 }
 
 // share counts looks and those that were bad.
@@ -112,6 +114,9 @@ func (t *transfer) measure() (*finding, error) {
 			return nil, err
 		}
 	}
+	if t.nic.name != "" && !t.nic.read(t.o.Ledger) {
+		t.nic.name = ""
+	}
 	t.began = time.Now()
 	if t.ping != nil {
 		t.ping.start(t.ctx)
@@ -151,6 +156,12 @@ func (t *transfer) check() error {
 		return f
 	}
 	t.cc = server.CongestionControl(resp.Header)
+	if p := t.side.Path(); p.MinRTT > 0 {
+		t.dialTime = p.MinRTT
+	}
+	if name, ok := findNIC(c.LocalAddr()); ok {
+		t.nic.name = name
+	}
 	if addr, ok := addressOf(c); ok && !t.o.NoEcho {
 		t.ping = &pinger{t: t, addr: addr}
 	}
@@ -167,11 +178,7 @@ func (t *transfer) rest() {
 		}
 		t.ping = nil // its bytes were few, and are in the ledger
 	}
-	if p := t.side.Path(); p.MinRTT > 0 {
-		t.idle = []time.Duration{p.MinRTT}
-	} else {
-		t.idle = []time.Duration{t.dialTime}
-	}
+	t.idle = []time.Duration{t.dialTime}
 }
 
 // await takes the server's first line: the zero of its clock.
@@ -412,7 +419,30 @@ func (t *transfer) find(o order) *finding {
 		f.retransmits = min(float64(again)/float64(segments), 1)
 	}
 	t.latency(f, o)
+	t.interfaceFlags(f)
 	return f
+}
+
+// interfaceFlags says what the box's own interface tells: others' traffic, its
+// own limit, radio.
+func (t *transfer) interfaceFlags(f *finding) {
+	now := nic{name: t.nic.name}
+	if t.nic.name == "" || !now.read(t.o.Ledger) {
+		return
+	}
+	rx, tx := now.others(t.nic)
+	if t.kind == measure.KindUpload {
+		rx = tx
+	}
+	if rx > max(otherTraffic, otherTrafficShare*f.rate) {
+		f.flag(measure.FlagCrossTraffic)
+	}
+	if most := now.speed(); most > 0 && f.rate > 0.9*most {
+		f.flag(FlagNICLimited)
+	}
+	if now.radio() {
+		f.flag(FlagWiFi)
+	}
 }
 
 // swallowed reports whether the path acknowledged more than 5% more than the
