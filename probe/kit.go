@@ -98,7 +98,7 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 		{Kind: measure.KindUsage, Measure: k.usage.Measure},
 	}
 	s.Rare = append(k.rare(c), k.house(local)...)
-	s.Heavy = k.heavy(c)
+	s.Heavy = k.heavy(c, local.SpeedInstrument)
 	return s
 }
 
@@ -181,11 +181,12 @@ func (k *kit) address(what, s string) netip.Addr {
 
 // heavy is one speed test, both directions against one of the targets, drawn by
 // lot: with several, a bad server is told from a bad line. nil: no target.
-func (k *kit) heavy(c *wirepb.ProbeConfig) func(context.Context) []measure.Result {
+func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.Context) []measure.Result {
 	if len(c.SpeedTargets) == 0 {
 		return nil
 	}
-	in, err := speed.New(speed.Options{Ledger: k.line, Logger: k.log, Duration: orDefault(c.SpeedDurationNs, 10*time.Second)})
+	in, err := speed.New(speed.Options{Instrument: instrument, Ledger: k.line, Logger: k.log,
+		Duration: orDefault(c.SpeedDurationNs, 15*time.Second)})
 	if err != nil {
 		k.log.Error("speed cannot be measured", "err", err)
 		return nil

@@ -30,6 +30,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/enroll"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/push"
@@ -59,6 +60,8 @@ type Local struct {
 	LANGateway     string
 	FirstHop       string
 	UsageInterface string
+	// SpeedInstrument measures on schedule; empty: speed.Default.
+	SpeedInstrument speed.Name
 	// Router is asked for usage by SNMP, if it names an interface; then no interface
 	// of the box is looked at.
 	Router router.Options

@@ -13,6 +13,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp"
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
 )
 
 // runSettings is the settings file. What is measured, and how often, comes from
@@ -22,9 +23,10 @@ type runSettings struct {
 	Metrics  struct {
 		Listen string `mapstructure:"listen"`
 	} `mapstructure:"metrics"`
-	LANGateway     string `mapstructure:"lan_gateway"`
-	FirstHop       string `mapstructure:"first_hop"`
-	UsageInterface string `mapstructure:"usage_interface"`
+	LANGateway      string `mapstructure:"lan_gateway"`
+	FirstHop        string `mapstructure:"first_hop"`
+	UsageInterface  string `mapstructure:"usage_interface"`
+	SpeedInstrument string `mapstructure:"speed_instrument"`
 	// Router and ONT are asked by SNMP; their secrets stay in this file.
 	Router struct {
 		Interface      string        `mapstructure:"interface"`
@@ -43,7 +45,7 @@ type runSettings struct {
 }
 
 func defaults() runSettings {
-	s := runSettings{StateDir: "/var/lib/pantau-probe", LogLevel: "info"}
+	s := runSettings{StateDir: "/var/lib/pantau-probe", LogLevel: "info", SpeedInstrument: string(speed.Default)}
 	s.Metrics.Listen = "127.0.0.1:7481"
 	s.Router.CounterRefresh, s.Router.SNMP.Version = router.DefaultRefresh, snmp.Version2c
 	s.ONT.Unit, s.ONT.Divisor, s.ONT.SNMP.Version = optics.DBm, 1, snmp.Version2c
@@ -79,6 +81,9 @@ func (s *runSettings) Check() map[string]string {
 	if s.ONT.Preset != "" {
 		merge(wrong, "ont.snmp.", s.ONT.SNMP.Check())
 	}
+	if n := speed.Name(s.SpeedInstrument); n != speed.Pantau && n != speed.SpeedtestGo {
+		wrong["speed_instrument"] = fmt.Sprintf("is not one of %s, %s", speed.Pantau, speed.SpeedtestGo)
+	}
 	if _, ok := cli.Level(s.LogLevel); !ok {
 		wrong["log_level"] = "is not one of debug, info, warn, error"
 	}
@@ -100,7 +105,8 @@ func (s runSettings) ont() optics.Options {
 }
 
 func (s runSettings) local() probe.Local {
-	return probe.Local{LANGateway: s.LANGateway, FirstHop: s.FirstHop, UsageInterface: s.UsageInterface, Router: s.router(), ONT: s.ont()}
+	return probe.Local{LANGateway: s.LANGateway, FirstHop: s.FirstHop, UsageInterface: s.UsageInterface, Router: s.router(), ONT: s.ont(),
+		SpeedInstrument: speed.Name(s.SpeedInstrument)}
 }
 
 // doctor is what a check looks at, with the settings of this file.

@@ -70,7 +70,7 @@ func TestExampleOfTheCollector(t *testing.T) {
 	}
 	// A zero leaves these to the rooms: what the example says of them.
 	want.Probes.Light, want.Probes.Seal, want.Probes.Transition = time.Minute, 5*time.Minute, time.Minute
-	want.Probes.Heartbeat, want.Probes.SpeedMean, want.Probes.SpeedDuration = 30*time.Second, 6*time.Hour, 10*time.Second
+	want.Probes.Heartbeat, want.Probes.SpeedMean, want.Probes.SpeedDuration = 30*time.Second, 6*time.Hour, 15*time.Second
 	want.Probes.Rare = time.Hour
 	want.States.DownAfter, want.Store.Retention = 170*time.Second, 400*24*time.Hour
 	want.Incidents.Confirm, want.Incidents.ConfirmAlone = 170*time.Second, 230*time.Second

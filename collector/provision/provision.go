@@ -22,7 +22,7 @@ type Schedule struct {
 	Transition    time.Duration // least time between two batches when something changes; 60 s
 	Heartbeat     time.Duration // 30 s
 	SpeedMean     time.Duration // mean time between two speed tests; 6 h
-	SpeedDuration time.Duration // of one direction; 10 s
+	SpeedDuration time.Duration // of one direction, at most; 15 s
 	Rare          time.Duration // mean time between two of dns, http or path; 1 h
 }
 

@@ -33,7 +33,7 @@ const (
 )
 
 // Default is the one that measures when nothing else is said.
-const Default = SpeedtestGo
+const Default = Pantau
 
 // Instrument measures one direction, [measure.KindDownload] or
 // [measure.KindUpload], against the server at rawURL, one at a time.

@@ -1484,7 +1484,7 @@ type ProbeConfig struct {
 	TransitionSealMinNs int64                  `protobuf:"varint,10,opt,name=transition_seal_min_ns,json=transitionSealMinNs,proto3" json:"transition_seal_min_ns,omitempty"` // default 60 s
 	HeartbeatIntervalNs int64                  `protobuf:"varint,11,opt,name=heartbeat_interval_ns,json=heartbeatIntervalNs,proto3" json:"heartbeat_interval_ns,omitempty"`   // default 30 s
 	SpeedMeanIntervalNs int64                  `protobuf:"varint,12,opt,name=speed_mean_interval_ns,json=speedMeanIntervalNs,proto3" json:"speed_mean_interval_ns,omitempty"` // default 6 h; exponential spacing
-	SpeedDurationNs     int64                  `protobuf:"varint,13,opt,name=speed_duration_ns,json=speedDurationNs,proto3" json:"speed_duration_ns,omitempty"`               // per direction; default 10 s
+	SpeedDurationNs     int64                  `protobuf:"varint,13,opt,name=speed_duration_ns,json=speedDurationNs,proto3" json:"speed_duration_ns,omitempty"`               // per direction, at most; default 15 s
 	DnsTargets          []*DNSTarget           `protobuf:"bytes,14,rep,name=dns_targets,json=dnsTargets,proto3" json:"dns_targets,omitempty"`
 	PageTargets         []*PageTarget          `protobuf:"bytes,15,rep,name=page_targets,json=pageTargets,proto3" json:"page_targets,omitempty"`
 	RareIntervalNs      int64                  `protobuf:"varint,16,opt,name=rare_interval_ns,json=rareIntervalNs,proto3" json:"rare_interval_ns,omitempty"` // dns, http, path; default 1 h
