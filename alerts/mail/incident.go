@@ -115,6 +115,9 @@ func (w incidentWriter) subject(tag, state, rest string) string {
 
 // suspicion is the guess as the end of a subject.
 func (w incidentWriter) suspicion() string {
+	if w.i.Rule {
+		return ""
+	}
 	if !w.guess.known() {
 		return w.say(", penyebab belum diketahui", ", cause not known yet")
 	}
@@ -123,6 +126,9 @@ func (w incidentWriter) suspicion() string {
 
 // guessed is the guess as a sentence.
 func (w incidentWriter) guessed() string {
+	if w.i.Rule {
+		return w.say("Bukan gangguan: semuanya tetap tersambung.", "No outage: all are connected.")
+	}
 	if !w.guess.known() {
 		return w.say("Penyebab belum diketahui.", "The cause is not known yet.")
 	}
@@ -145,19 +151,41 @@ func (w incidentWriter) is() string {
 	return "are"
 }
 
+func (w incidentWriter) first() string {
+	if w.i.Rule {
+		return w.say("email pertama", "first mail")
+	}
+	return w.say("email pertama, penyebab masih dugaan", "first mail, the cause is a guess")
+}
+
+func (w incidentWriter) again() string {
+	if w.i.Rule {
+		return w.say("kabar yang sama, kini lebih luas", "the same news, now wider")
+	}
+	return w.say("gangguan yang sama, penyebab masih dugaan", "the same incident, the cause is a guess")
+}
+
+// why is the heading above the evidence of what is going on.
+func (w incidentWriter) why() string {
+	if w.i.Rule {
+		return w.say("Mengapa ini dilaporkan", "Why this is reported")
+	}
+	return w.say("Mengapa kami menduga ini", "Why we suspect this")
+}
+
 func (w incidentWriter) opened() *document {
 	i := w.i
 	d := &document{
 		subject: w.subject(w.k.word, w.k.state, w.say(" sejak ", " since ")+w.since()+w.suspicion()),
 		tag:     tag{w.k.tone, strings.ToUpper(w.k.word)},
-		tagNote: w.say("email pertama, penyebab masih dugaan", "first mail, the cause is a guess"),
+		tagNote: w.first(),
 		headline: []string{w.sayf("%[1]s %[2]s sejak %[3]s.", "%[1]s %[4]s been %[2]s since %[3]s.",
 			w.who(i.Villages, i.Region), w.k.state, w.since(), w.has()), w.guessed()},
 	}
 	d.preheader = w.advice()
 	d.blocks = []block{w.facts(), w.todo(), w.page(), w.affected(w.sayf("Desa yang %s", "Villages that are %s", w.k.state)), w.tree(),
-		w.reasons(w.say("Mengapa kami menduga ini", "Why we suspect this")), w.doubts()}
-	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila gangguan meluas.", "Next mail: one on recovery, or one if it widens."))
+		w.reasons(w.why()), w.doubts()}
+	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila "+w.thing("gangguan ", "")+"meluas.", "Next mail: one on recovery, or one if it widens."))
 	return d
 }
 
@@ -167,8 +195,8 @@ func (w incidentWriter) widened() *document {
 	d := &document{
 		subject: w.subject(w.say("Meluas", "Widened"), w.k.state, w.sayf(", semula %s, sejak %s%s", ", %s before, since %s%s", before, w.since(), w.suspicion())),
 		tag:     tag{w.k.tone, w.say("MELUAS", "WIDENED")},
-		tagNote: w.say("gangguan yang sama, penyebab masih dugaan", "the same incident, the cause is a guess"),
-		headline: []string{w.sayf("Gangguan meluas: kini %[1]s %[2]s, semula %[3]s.", "The incident widened: now %[1]s %[4]s %[2]s, %[3]s before.",
+		tagNote: w.again(),
+		headline: []string{w.sayf(w.thing("Gangguan meluas", "Meluas")+": kini %[1]s %[2]s, semula %[3]s.", w.thing("The incident widened", "Widened")+": now %[1]s %[4]s %[2]s, %[3]s before.",
 			strings.TrimSuffix(w.who(i.Villages, i.Region), ","), w.k.state, before, w.is()), w.guessed()},
 	}
 	d.preheader = w.advice()
@@ -185,27 +213,27 @@ func (w incidentWriter) widened() *document {
 	}
 	facts.Facts = slices.Insert(facts.Facts, 1, fact{Label: w.say("Meluas", "Widened"), Value: ln(w.full(i.Widened))}, more)
 	d.blocks = []block{facts, w.todo(), w.page(), w.affected(w.sayf("Desa yang %s", "Villages that are %s", w.k.state)), w.tree(),
-		w.reasons(w.say("Mengapa kami menduga ini", "Why we suspect this")), w.doubts()}
-	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila gangguan meluas lagi.", "Next mail: one on recovery, or one if it widens again."))
+		w.reasons(w.why()), w.doubts()}
+	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila "+w.thing("gangguan ", "")+"meluas lagi.", "Next mail: one on recovery, or one if it widens again."))
 	return d
 }
 
 func (w incidentWriter) unstable() *document {
 	i := w.i
 	span := w.duration(i.SentAt.Sub(i.Since))
-	times := w.plural(i.Changes, "peralihan", "change", "changes")
+	times := w.plural(i.Changes, "peralihan", "change", "changes") // as many as were counted
 	d := &document{
 		subject: w.subject(w.say("Tidak stabil", "Unstable"), w.say("putus-sambung", "on and off"),
-			w.sayf(", %s sejak %s", ", %s since %s", times, w.since())),
+			w.sayf(", sedikitnya %s sejak %s", ", at least %s since %s", times, w.since())),
 		tag:     tag{degraded, w.say("TIDAK STABIL", "UNSTABLE")},
 		tagNote: w.say("satu email saja, sampai tenang", "one mail only, until it calms down"),
 		headline: []string{w.sayf("%[1]s tidak stabil: putus-sambung sejak %[2]s.", "%[1]s %[3]s unstable: on and off since %[2]s.",
 			w.who(i.Villages, i.Region), w.since(), w.is()), w.guessed()},
 	}
-	d.preheader = w.sayf("%s dalam %s. ", "%s within %s. ", upperFirst(times), span) + w.advice()
+	d.preheader = w.sayf("Sedikitnya %s dalam %s. ", "At least %s within %s. ", times, span) + w.advice()
 	facts := w.facts()
 	facts.Facts = slices.Insert(facts.Facts, 1, fact{Label: w.say("Peralihan", "Changes"),
-		Value: ln(bold(times), w.sayf(" antara putus dan tersambung, dalam %s", " between cut off and connected, within %s", span))})
+		Value: ln(w.say("sedikitnya ", "at least "), bold(times), w.sayf(" antara putus dan tersambung, dalam %s", " between cut off and connected, within %s", span))})
 	d.blocks = []block{facts, w.todo(), w.page(), w.affected(w.say("Desa yang tidak stabil", "Villages that are unstable")), w.tree(),
 		w.reasons(w.say("Mengapa ini dilaporkan", "Why this is reported")), w.doubts()}
 	d.footer = lines(w.say("Selama tidak stabil tidak ada email lain untuk gangguan ini. Email berikutnya: satu setelah tenang.",
@@ -222,7 +250,10 @@ func (w incidentWriter) recovered() *document {
 	end := w.cause(w.final, w.where.Type)
 	causeNote := w.say("email terakhir, penyebab akhir", "last mail, the final cause")
 	subjectCause := ": " + end.full
-	if w.i.Pending || !w.final.known() {
+	switch {
+	case i.Rule:
+		subjectCause, causeNote = "", w.say("email terakhir", "last mail")
+	case w.i.Pending || !w.final.known():
 		subjectCause = w.say(": penyebab belum pasti", ": cause not certain yet")
 		causeNote = w.say("email terakhir, penyebab belum pasti", "last mail, the cause is not certain yet")
 	}
@@ -235,6 +266,8 @@ func (w incidentWriter) recovered() *document {
 	}
 	var facts []fact
 	switch {
+	case i.Rule:
+		d.preheader = w.say("Tidak ada tindakan.", "Nothing to do.")
 	case i.Pending:
 		facts = append(facts, fact{Label: w.say("Penyebab akhir", "Final cause"), Value: ln(bold(w.say("belum pasti", "not certain yet"))),
 			Note: ln(w.say("Catatan alat di desa belum lengkap. Penyebab akhir akan tampil di halaman gangguan dan ringkasan pekan, tanpa email lagi.",
@@ -247,7 +280,9 @@ func (w incidentWriter) recovered() *document {
 		facts = append(facts, fact{Label: w.say("Penyebab akhir", "Final cause"), Value: ln(bold(upperFirst(end.full)), " ("+end.booked+")")})
 		d.preheader = w.say("Penyebab akhir: ", "Final cause: ") + end.booked + "."
 	}
-	facts = append(facts, fact{Label: w.say("Dugaan awal", "First guess"), Value: w.firstGuess()})
+	if !i.Rule {
+		facts = append(facts, fact{Label: w.say("Dugaan awal", "First guess"), Value: w.firstGuess()})
+	}
 	spanned := ln(bold(length))
 	if !i.Since.IsZero() && !i.Restored.IsZero() {
 		spanned = ln(bold(length), ", "+w.between(w.full(i.Since), w.until(i.Since, i.Restored)))
@@ -257,11 +292,13 @@ func (w incidentWriter) recovered() *document {
 	if i.Provider != "" {
 		facts = append(facts, fact{Label: w.say("Penyedia", "Provider"), Value: ln(i.Provider)})
 	}
-	facts = append(facts, fact{Label: w.say("Nomor gangguan", "Incident"), Value: ln(name(i.ID))})
+	facts = append(facts, fact{Label: w.say(w.thing("Nomor gangguan", "Nomor"), w.thing("Incident", "Number")), Value: ln(name(i.ID))})
 
 	var steps []line
 	month := w.month(i.Since)
 	switch {
+	case i.Rule:
+		steps = lines(w.say("Tidak ada tindakan.", "Nothing to do."))
 	case i.Pending || !w.final.known():
 		steps = lines(w.say("Tidak ada tindakan mendesak.", "Nothing urgent to do."),
 			w.say("Simpan nomor tiket penyedia sampai penyebab akhir tampil.", "Keep the provider's ticket number until the final cause is shown."))
@@ -275,9 +312,24 @@ func (w incidentWriter) recovered() *document {
 		steps = lines(w.say("Tidak ada tindakan. Bila ada tiket pada penyedia, tutup tiket itu.", "Nothing to do. If there is a ticket with the provider, close it."))
 	}
 	d.blocks = append([]block{{Facts: facts}, {Do: &do{Heading: w.say("Yang perlu dilakukan", "What to do"), Steps: steps}}, w.page()}, w.booked()...)
-	d.blocks = append(d.blocks, w.reasons(w.say("Bukti penyebab", "Evidence of the cause")), w.doubts(), w.timeline())
-	d.footer = lines(w.say("Ini email terakhir untuk gangguan ini.", "This is the last mail about this incident."))
+	d.blocks = append(d.blocks, w.reasons(w.proof()), w.doubts(), w.timeline())
+	d.footer = lines(w.say(w.thing("Ini email terakhir untuk gangguan ini.", "Ini email terakhir untuk kabar ini."), w.thing("This is the last mail about this incident.", "This is the last mail about this.")))
 	return d
+}
+
+// thing picks the text about an incident, or the one about what a rule found.
+func (w incidentWriter) thing(incident, rule string) string {
+	if w.i.Rule {
+		return rule
+	}
+	return incident
+}
+
+func (w incidentWriter) proof() string {
+	if w.i.Rule {
+		return w.say("Yang dilaporkan sebelumnya", "What was reported before")
+	}
+	return w.say("Bukti penyebab", "Evidence of the cause")
 }
 
 // until leaves out the day that from and to share.
@@ -348,7 +400,7 @@ func (w incidentWriter) facts() block {
 		provider = w.say("belum tercatat", "not recorded yet")
 	}
 	facts = append(facts, fact{Label: w.say("Penyedia", "Provider"), Value: ln(provider)},
-		fact{Label: w.say("Nomor gangguan", "Incident"), Value: ln(name(i.ID))})
+		fact{Label: w.say(w.thing("Nomor gangguan", "Nomor"), w.thing("Incident", "Number")), Value: ln(name(i.ID))})
 	return block{Facts: facts}
 }
 
@@ -362,7 +414,7 @@ func (w incidentWriter) todo() block {
 }
 
 func (w incidentWriter) page() block {
-	return w.open(w.i.Envelope, w.say("Buka gangguan di dasbor", "Open the incident's page"))
+	return w.open(w.i.Envelope, w.say(w.thing("Buka gangguan di dasbor", "Buka dasbor"), w.thing("Open the incident's page", "Open the dashboard")))
 }
 
 // village is the first columns of every table of villages.
@@ -397,12 +449,16 @@ func (w incidentWriter) affected(heading string) block {
 		return block{}
 	}
 	several := len(districts(list)) > 1
+	heard := slices.ContainsFunc(list, func(x Village) bool { return !x.LastHeard.IsZero() })
 	t := &table{Rest: w.rest, Columns: append(w.villageColumns(several), column{Label: w.say("Penduduk", "People"), Right: true})}
 	switch w.i.Event {
 	case Unstable:
 		t.Columns = append(t.Columns, column{Label: w.say("Peralihan", "Changes"), Right: true})
 	default:
-		t.Columns = append(t.Columns, column{Label: w.say("Sejak", "Since"), Right: true}, column{Label: w.say("kabar terakhir", "last heard"), Right: true, Under: true})
+		t.Columns = append(t.Columns, column{Label: w.say("Sejak", "Since"), Right: true})
+		if heard {
+			t.Columns = append(t.Columns, column{Label: w.say("kabar terakhir", "last heard"), Right: true, Under: true})
+		}
 	}
 	sum, complete := 0, true
 	for _, x := range list {
@@ -415,13 +471,12 @@ func (w incidentWriter) affected(heading string) block {
 		}
 		row := append(w.village(x, w.k.tone, several), text(people))
 		if w.i.Event == Unstable {
-			row = append(row, text(w.count(x.Changes)))
+			row = append(row, text("≥ "+w.count(x.Changes)))
 		} else {
-			heard := w.seconds(x.LastHeard)
-			if x.LastHeard.IsZero() {
-				heard = w.unknown()
+			row = append(row, text(w.moment(x.Since)))
+			if heard {
+				row = append(row, text(w.seconds(x.LastHeard)))
 			}
-			row = append(row, text(w.moment(x.Since)), text(heard))
 		}
 		t.Rows = append(t.Rows, row)
 	}
@@ -582,7 +637,7 @@ func (v voice) bounds(b Bounds) string {
 
 func (w incidentWriter) lengths(several bool) block {
 	list := w.i.Villages
-	t := &table{Rest: w.rest, Columns: append(w.villageColumns(several), column{Label: w.say("Putus", "From"), Right: true}, column{Label: w.say("Pulih", "Back"), Right: true}, column{Label: w.say("Lama", "Duration"), Right: true})}
+	t := &table{Rest: w.rest, Columns: append(w.villageColumns(several), column{Label: w.say(w.thing("Putus", "Sejak"), "From"), Right: true}, column{Label: w.say("Pulih", "Back"), Right: true}, column{Label: w.say("Lama", "Duration"), Right: true})}
 	for _, x := range list {
 		length := w.unknown()
 		if !x.Since.IsZero() && !x.Restored.IsZero() {

@@ -58,14 +58,14 @@ const (
 // Kind is the kind of an incident.
 type Kind string
 
-// The kinds that have an Incident mail. Spikes have their own view.
+// The kinds that have an Incident mail. A spike of one place has a view of its own.
 const (
 	Outage   Kind = "outage"
 	Quality  Kind = "quality"
 	Capacity Kind = "capacity"
 	Optical  Kind = "optical"
 	Ours     Kind = "ours"
-	UsePeak  Kind = "spike" // in a Digest only
+	UsePeak  Kind = "spike"
 )
 
 // Cause is a cause from the closed list. The empty one is unknown.
@@ -91,6 +91,10 @@ type Incident struct {
 	Event Event
 	Kind  Kind
 	ID    string // G-3310-250721-04
+	// Operations: the reader runs the collector, and is told what to do about Ours.
+	Operations bool
+	// Rule: a rule found it. Nothing is suspected and nothing was cut.
+	Rule bool
 
 	Villages []Village // all that are affected, in the order to be shown
 	Before   int       // Widened: how many there were before
@@ -114,7 +118,7 @@ type Incident struct {
 	Restored  time.Time     // the last village was connected again
 	Declared  time.Time     // stable long enough to say so
 	Stable    time.Duration // how long that was
-	Changes   int           // Unstable: transitions since Since
+	Changes   int           // Unstable: transitions since Since, at least
 
 	Evidence []Evidence
 	Doubts   []Doubt
@@ -129,7 +133,7 @@ type Village struct {
 	LastHeard            time.Time       // the last sign of life before it
 	New                  bool            // Widened: was not in the mail before
 	Restored             time.Time       // Recovered: connected again
-	Changes              int             // Unstable: transitions
+	Changes              int             // Unstable: transitions, at least
 	Minutes              *Minutes        // Recovered: as booked, if it is known already
 	Available            Bounds          // Recovered: this month so far
 }
@@ -189,6 +193,19 @@ const (
 	DyingGasp      EvidenceKind = "dying_gasp"      // at Count ONTs the OLT saw power go
 	SiblingsFine   EvidenceKind = "siblings_fine"   // Count other villages below Node are normal
 	RecordsArrived EvidenceKind = "records_arrived" // Count stored results were received
+	PointsFine     EvidenceKind = "points_fine"     // Count of Of other points below Node are heard
+	PointsFailing  EvidenceKind = "points_failing"  // Count other points below Node are heard, and reach nothing
+	OtherNetworks  EvidenceKind = "other_networks"  // Count points of the same districts on other networks fell too
+	LastCarrier    EvidenceKind = "last_carrier"    // the last sign of life of Count of Of points had no carrier to the ONT
+	LastGateway    EvidenceKind = "last_gateway"    // ... no answer of the LAN gateway
+	LastHop        EvidenceKind = "last_hop"        // ... no answer of the provider's first hop
+	LastBeyond     EvidenceKind = "last_beyond"     // ... no answer from beyond the provider
+	LastHopOnly    EvidenceKind = "last_hop_only"   // ... an answer of the first hop, and none from beyond
+	ProbesAiling   EvidenceKind = "probes_ailing"   // Count boxes had reported a fault of their own before
+	OnlySilence    EvidenceKind = "only_silence"    // nothing but the silence speaks for it
+	WeAreCut       EvidenceKind = "we_are_cut"      // our own uplink does not work
+	WeStalled      EvidenceKind = "we_stalled"      // our own server did not run for a while
+	OnlyUsCut      EvidenceKind = "only_us_cut"     // in Count of Of the internet was reachable all the time
 	Remark         EvidenceKind = "remark"          // Text, in the mail's language
 )
 

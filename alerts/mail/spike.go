@@ -19,7 +19,8 @@ type Spike struct {
 	Ended     time.Time // usage is usual again: the mail says so
 
 	Now, Usual, UsualLow, UsualHigh float64
-	Weeks                           int // that the usual is made of
+	Ratio                           float64 // Now over Usual, where neither is known; 0: not known
+	Weeks                           int     // that the usual is made of
 	Latency                         float64
 	LatencyLow, LatencyHigh         float64 // the usual
 
@@ -52,6 +53,9 @@ func (s Spike) Render() (Message, error) { return s.document().message() }
 func (s Spike) document() *document {
 	v := s.voice()
 	ratio := v.times(s.Now, s.Usual, 2)
+	if ratio == v.unknown() && known(s.Ratio) && s.Ratio > 0 {
+		ratio = v.times(s.Ratio, 1, 1)
+	}
 	place, brief := s.Place, s.Place
 	if s.District {
 		place = v.sayf("Kecamatan %s", "%s district", s.Place)
@@ -66,11 +70,17 @@ func (s Spike) document() *document {
 		}
 		rest := v.say(" sejak ", " since ") + v.zoned(s.Since) + ", " + smooth
 		word := v.say("Lonjakan", "Usage spike")
-		d.subject = fit([2]string{fmt.Sprintf("[%s] %s%s %s", word, v.say("Pemakaian ", "Usage in "), brief, strings.TrimSuffix(ratio, v.say("", " times"))),
-			strings.TrimPrefix(much, strings.TrimSuffix(ratio, v.say("", " times"))) + rest},
-			[2]string{fmt.Sprintf("[%s] %s %s", word, brief, much), rest})
+		d.subject = fmt.Sprintf("[%s] %s %s", word, brief, much) + rest
+		if ratio != v.unknown() {
+			d.subject = fit([2]string{fmt.Sprintf("[%s] %s%s %s", word, v.say("Pemakaian ", "Usage in "), brief, strings.TrimSuffix(ratio, v.say("", " times"))),
+				strings.TrimPrefix(much, strings.TrimSuffix(ratio, v.say("", " times"))) + rest},
+				[2]string{fmt.Sprintf("[%s] %s %s", word, brief, much), rest})
+		}
 		d.headline = []string{v.sayf("Pemakaian di %s %s sejak %s.", "Usage in %s is %s since %s.", place, much, v.zoned(s.Since)), upperFirst(smooth) + "."}
-		d.preheader = v.sayf("Kini %s Mbps, biasanya %s Mbps.", "Now %s Mbps, usually %s Mbps.", v.mbps(s.Now, 0), v.mbps(s.Usual, 0))
+		d.preheader = v.say("Bukan gangguan.", "Not an outage.")
+		if known(s.Now) && known(s.Usual) {
+			d.preheader = v.sayf("Kini %s Mbps, biasanya %s Mbps.", "Now %s Mbps, usually %s Mbps.", v.mbps(s.Now, 0), v.mbps(s.Usual, 0))
+		}
 		d.footer = lines(v.say("Email berikutnya: satu saat pemakaian kembali biasa.", "Next mail: one when usage is usual again."))
 	} else {
 		length := v.duration(s.Ended.Sub(s.Since))
@@ -79,7 +89,10 @@ func (s Spike) document() *document {
 		d.subject = fit([2]string{v.sayf("[Pulih] Pemakaian %s kembali biasa", "[Recovered] Usage in %s usual again", brief), " " + v.zoned(s.Ended) + v.say(" setelah ", " after ") + length},
 			[2]string{v.sayf("[Pulih] %s kembali biasa", "[Recovered] %s usual again", brief), " " + v.zoned(s.Ended) + v.say(" setelah ", " after ") + length})
 		d.headline = []string{v.sayf("Pemakaian di %s kembali biasa pukul %s, setelah %s.", "Usage in %s is usual again since %s, after %s.", place, v.zoned(s.Ended), length)}
-		d.preheader = v.sayf("Kini %s Mbps.", "Now %s Mbps.", v.mbps(s.Now, 0))
+		d.preheader = v.say("Tidak ada tindakan.", "Nothing to do.")
+		if known(s.Now) {
+			d.preheader = v.sayf("Kini %s Mbps.", "Now %s Mbps.", v.mbps(s.Now, 0))
+		}
 		d.footer = lines(v.say("Ini email terakhir untuk lonjakan ini.", "This is the last mail about this spike."))
 	}
 	d.blocks = []block{v.spikeFacts(s), v.spikeSteps(s, calm), v.open(s.Envelope, v.say("Buka pemakaian di dasbor", "Open the usage page")), v.usage(s), v.top(s), v.why(s)}
@@ -151,7 +164,7 @@ func (v voice) spikeFacts(s Spike) block {
 	b := block{Facts: []fact{
 		{Label: v.say("Sejak", "Since"), Value: ln(bold(v.full(s.Since)))},
 		{Label: v.sayf("Pukul %s", "At %s", v.clock(s.At)), Value: now},
-		{Label: v.say("Biasanya", "Usually"), Value: ln(usually), Note: ln(v.sayf("jam dan hari yang sama, n = %s pekan", "same hour and day, n = %s weeks", v.count(s.Weeks)))},
+		{Label: v.say("Biasanya", "Usually"), Value: ln(usually), Note: v.sameHours(s.Weeks)},
 		{Label: v.say("Latensi", "Latency"), Value: ln(latency)},
 		{Label: v.say("Keadaan desa", "Villages"), Value: ln(state)},
 	}}
@@ -159,6 +172,13 @@ func (v voice) spikeFacts(s Spike) block {
 		b.Facts = append(b.Facts, fact{Label: v.say("Nomor", "Number"), Value: ln(name(s.ID))})
 	}
 	return b
+}
+
+func (v voice) sameHours(weeks int) line {
+	if weeks == 0 {
+		return nil
+	}
+	return ln(v.sayf("jam dan hari yang sama, n = %s pekan", "same hour and day, n = %s weeks", v.count(weeks)))
 }
 
 // usage draws the series: columns in HTML, and the same figures as a table.

@@ -275,10 +275,55 @@ func (v voice) evidence(e Evidence) string {
 		return v.sayf("OLT mencatat sinyal listrik padam dari %s ONT.", "The OLT recorded that power went at %s ONTs.", v.count(e.Count))
 	case SiblingsFine:
 		return v.plural(e.Count, "desa lain", "other village", "other villages") + v.sayf(" di bawah %s normal.", " below %s normal.", e.Node)
+	case PointsFine:
+		return v.ofPoints(e, v.say("titik ukur lain", "other measured points")) + v.sayf(" di bawah %s tetap tersambung.", " below %s are connected.", e.Node)
+	case PointsFailing:
+		return v.plural(e.Count, "titik ukur lain", "other measured point", "other measured points") +
+			v.sayf(" di bawah %s masih memberi kabar, tetapi tidak menjangkau internet.", " below %s still reports, and does not reach the internet.", e.Node)
+	case OtherNetworks:
+		return v.plural(e.Count, "titik ukur", "measured point", "measured points") +
+			v.say(" di kecamatan yang sama, pada jaringan lain, diam pada menit yang sama: ini petunjuk listrik padam.", " of the same districts on other networks fell silent in the same minutes, which points to power.")
+	case LastCarrier:
+		return v.lastWords(e) + v.say("kabel ke ONT sudah mati.", "the cable to the ONT was dead already.")
+	case LastGateway:
+		return v.lastWords(e) + v.say("router atau ONT sudah tidak menjawab.", "the router or ONT did not answer any more.")
+	case LastHop:
+		return v.lastWords(e) + v.say("titik pertama penyedia sudah tidak menjawab.", "the provider's first hop did not answer any more.")
+	case LastBeyond:
+		return v.lastWords(e) + v.say("internet sudah tidak terjangkau.", "the internet was not reachable any more.")
+	case LastHopOnly:
+		return v.lastWords(e) + v.say("titik pertama penyedia masih menjawab, internet tidak.", "the provider's first hop still answered, the internet did not.")
+	case ProbesAiling:
+		return v.plural(e.Count, "alat ukur", "measuring box", "measuring boxes") + v.say(" sudah melaporkan gangguan pada dirinya sebelum diam.", " had reported a fault of its own before.")
+	case OnlySilence:
+		return v.say("Belum ada petunjuk selain diamnya titik ukur. Pada satu titik ukur, penyebab tersering adalah listrik padam.",
+			"Nothing but the silence speaks yet. At a single point the commonest cause is a power cut.")
+	case WeAreCut:
+		return v.say("Jalur internet server Pantau Desa sendiri tidak berfungsi.", "The uplink of the Pantau Desa server itself does not work.")
+	case WeStalled:
+		return v.say("Server Pantau Desa sendiri sempat tidak berjalan.", "The Pantau Desa server itself did not run for a while.")
+	case OnlyUsCut:
+		return v.sayf("Internet tetap terjangkau %s selama putus; hanya server Pantau Desa yang tidak.", "The internet stayed reachable %s; only the Pantau Desa server was not.", in)
 	case RecordsArrived:
 		return v.sayf("%s hasil ukur yang tersimpan di desa telah diterima.", "%s results stored in the villages were received.", v.count(e.Count))
 	}
 	return e.Text
+}
+
+// ofPoints is "9 titik ukur lain", or "7 dari 9 titik ukur lain".
+func (v voice) ofPoints(e Evidence, noun string) string {
+	if e.Of > e.Count {
+		return v.count(e.Count) + v.say(" dari ", " of ") + v.count(e.Of) + " " + noun
+	}
+	return v.count(e.Count) + " " + noun
+}
+
+// lastWords begins a sentence about what points said last.
+func (v voice) lastWords(e Evidence) string {
+	if e.Of <= 1 {
+		return v.say("Dalam kabar terakhirnya, ", "In its last sign of life ")
+	}
+	return v.say("Dalam kabar terakhir ", "In the last signs of life of ") + v.ofPoints(e, v.say("titik ukur", "measured points")) + ", "
 }
 
 func (v voice) doubt(d Doubt) string {
@@ -290,11 +335,19 @@ func (v voice) doubt(d Doubt) string {
 		return v.sayf("Letaknya pada atau di bawah %s; titik ukur yang ada belum dapat memisahkannya lebih jauh.", "It lies at or below %s; the measured points there cannot tell it apart further.", d.Node)
 	case RecordsMissing:
 		return v.sayf("Catatan alat dari %s belum diterima.", "The records of the boxes of %s have not arrived yet.",
-			v.count(d.Count)+v.say(" dari ", " of ")+v.plural(d.Of, "desa", "village", "villages"))
+			v.ofAll(d.Count, d.Of))
 	case FewPoints:
 		return v.sayf("Di bawah %s hanya ada %s.", "Below %s there are only %s.", d.Node, v.plural(d.Count, "titik ukur", "measured point", "measured points"))
 	}
 	return d.Text
+}
+
+// ofAll is "3 dari 4 desa", or "4 desa" if it is all of them.
+func (v voice) ofAll(n, all int) string {
+	if n == all {
+		return v.plural(all, "desa", "village", "villages")
+	}
+	return v.count(n) + v.say(" dari ", " of ") + v.plural(all, "desa", "village", "villages")
 }
 
 // node says what a node of the tree does.
@@ -335,6 +388,10 @@ func (v voice) steps(i Incident, guess Cause) (steps []line, call bool) {
 	ask := ln(v.say("Tanya satu desa lewat telepon: apakah listrik menyala?", "Ask one village by telephone: is the power on?"))
 	ticket := ln(v.say("Simpan nomor tiket penyedia. Tidak perlu membalas email ini.", "Keep the provider's ticket number. There is no need to answer this mail."))
 	switch {
+	case i.Kind == Ours && i.Operations:
+		return lines(v.say("Periksa jalur internet dan daya server Pantau Desa.", "Check the uplink and the power of the Pantau Desa server."),
+			v.say("Lihat catatannya: journalctl -u pantau --since -1h", "Read its log: journalctl -u pantau --since -1h"),
+			v.say("Dinas belum dikabari apa pun. Keadaan desa tidak diketahui sampai server pulih.", "No office has been told anything. The state of the villages is not known until the server is back.")), false
 	case i.Kind == Ours, guess == Collector, guess == Target:
 		return lines(v.say("Tidak ada tindakan. Kami sedang memeriksa server kami sendiri.", "Nothing to do. We are checking our own servers."),
 			v.say("Jangan menyimpulkan bahwa desa putus: keadaannya tidak diketahui.", "Do not conclude that villages are cut off: their state is not known.")), false
@@ -354,6 +411,9 @@ func (v voice) steps(i Incident, guess Cause) (steps []line, call bool) {
 	case i.Kind == Capacity:
 		return lines(v.say("Tanyakan rencana penambahan kapasitas kepada penyedia.", "Ask the provider when capacity will be added."),
 			v.say("Di atas 80% selama 15 menit, warga mulai merasa lambat.", "Above 80% for 15 minutes people begin to feel it.")), true
+	case i.Kind == UsePeak:
+		return lines(v.say("Ingat-ingat: adakah acara besar di sana? Bila ada, catat, agar pekan depan tidak mengherankan.", "Is there a big event? If so, note it, so that next week does not surprise."),
+			v.say("Belum perlu menghubungi penyedia. Bila warga mengeluh lambat, tanyakan kapasitas kepada penyedia.", "No need to call the provider yet. If people complain, ask the provider about capacity.")), false
 	case i.Kind == Optical:
 		return []line{callNOC, ln(v.say("Minta penyedia memeriksa kabel dan sambungan sebelum putus.", "Ask the provider to check cable and splices before the line is cut.")), ticket}, true
 	case guess.provider():
