@@ -28,13 +28,15 @@ const noteSince = "pantau_since"
 // Notify takes the alerts of rules: it is a rules.NotifyFunc. What rules of one
 // kind find in one regency is told together, however much it is.
 func (s *Service) Notify(ctx context.Context, _ string, alerts ...*rules.Alert) {
+	now := time.Now()
 	out := make([]router.Alert, 0, len(alerts))
 	for _, a := range alerts {
-		x := router.Alert{Labels: plain(a.Labels), Annotations: plain(a.Annotations), StartsAt: a.FiredAt, EndsAt: a.ValidUntil}
+		// A group whose first alert fired long ago would be told at once, half of it.
+		x := router.Alert{Labels: plain(a.Labels), Annotations: plain(a.Annotations), StartsAt: now, EndsAt: a.ValidUntil}
 		x.Labels[letter.LabelSource] = letter.SourceRule
 		x.Annotations[noteSince] = a.ActiveAt.UTC().Format(time.RFC3339Nano)
 		if !a.ResolvedAt.IsZero() {
-			x.EndsAt = a.ResolvedAt
+			x.StartsAt, x.EndsAt = a.FiredAt, a.ResolvedAt
 		}
 		out = append(out, x)
 	}

@@ -156,11 +156,12 @@ func (w *world) end() {
 	}
 }
 
-// pass lets time go by: every second the engine looks.
+// pass lets time go by: every five seconds the engine looks.
 func (w *world) pass(d time.Duration) {
 	w.t.Helper()
-	for range d / time.Second {
-		time.Sleep(time.Second)
+	const step = 5 * time.Second
+	for range d / step {
+		time.Sleep(step)
 		now := time.Now()
 		v := incident.View{Uplink: w.uplink}
 		for k, s := range w.inv.Load().Sites(now) {
@@ -186,6 +187,8 @@ func number(id measure.SiteID) int {
 	_, _ = fmt.Sscanf(string(id), "s%d", &n)
 	return n
 }
+
+func siteID(n int) measure.SiteID { return measure.SiteID(fmt.Sprintf("s%d", n)) }
 
 // sever cuts the sites from..to off; heal brings all back.
 func (w *world) sever(from, to int) {

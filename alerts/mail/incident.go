@@ -127,7 +127,7 @@ func (w incidentWriter) suspicion() string {
 // guessed is the guess as a sentence.
 func (w incidentWriter) guessed() string {
 	if w.i.Rule {
-		return w.say("Bukan gangguan: semuanya tetap tersambung.", "No outage: all are connected.")
+		return w.say("Tidak ada yang putus.", "None is cut off.")
 	}
 	if !w.guess.known() {
 		return w.say("Penyebab belum diketahui.", "The cause is not known yet.")
