@@ -18,6 +18,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/signal"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
@@ -54,6 +55,7 @@ func newKit(line *ledger.Ledger, now func() time.Time, log *slog.Logger) *kit {
 const (
 	rareInterval   = time.Hour        // resolvers, pages, path, if the collector does not say
 	opticsInterval = 15 * time.Minute // 300 bytes, in the house
+	signalInterval = 5 * time.Minute  // nothing at all, on the box
 )
 
 // set is what a configuration has the probe measure.
@@ -97,7 +99,7 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 		{Kind: measure.KindLatency, Measure: lat.Measure, Idle: true},
 		{Kind: measure.KindUsage, Measure: k.usage.Measure},
 	}
-	s.Rare = append(k.rare(c), k.house(local)...)
+	s.Rare = append(k.rare(c), k.house(c, local)...)
 	s.Heavy = k.heavy(c, local.SpeedInstrument)
 	return s
 }
@@ -138,14 +140,26 @@ func (k *kit) rare(c *wirepb.ProbeConfig) (all []schedule.Rare) {
 
 // house is what the devices of the house tell of the line. The line is not used
 // for it, so a speed test does no harm to it.
-func (k *kit) house(local Local) (all []schedule.Rare) {
+func (k *kit) house(c *wirepb.ProbeConfig, local Local) (all []schedule.Rare) {
 	if local.ONT.Preset != "" {
 		o := local.ONT
 		o.Ledger = k.line
 		in := optics.New(o)
 		all = append(all, schedule.Rare{Kind: measure.KindOptics, Every: opticsInterval, Measure: one(in.Measure)})
 	}
+	if local.Modem != "" || c.Mobile {
+		in := signal.New(local.Signal())
+		all = append(all, schedule.Rare{Kind: measure.KindSignal, Every: signalInterval, Measure: one(in.Measure)})
+	}
 	return all
+}
+
+// Signal is how the modem is asked.
+func (l Local) Signal() signal.Options {
+	if l.Modem == AnyModem {
+		return signal.Options{}
+	}
+	return signal.Options{Modem: l.Modem}
 }
 
 // one makes a list of an instrument's only result.

@@ -49,6 +49,22 @@ func TestRareInstrumentsOfAConfiguration(t *testing.T) {
 	}
 }
 
+func TestTheModemIsReadWhereTheAccessIsMobile(t *testing.T) {
+	for _, c := range []struct {
+		mobile bool
+		modem  string
+		want   bool
+	}{{false, "", false}, {true, "", true}, {false, AnyModem, true}, {false, "cdc-wdm0", true}} {
+		got := rare(kitFor(t).set(&wirepb.ProbeConfig{Mobile: c.mobile}, Local{Modem: c.modem}))
+		if (got[measure.KindSignal] == signalInterval) != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	if o := (Local{Modem: AnyModem}).Signal(); o.Modem != "" {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestOnlyVitalInstrumentsMakeAProbeFaulty(t *testing.T) {
 	for _, k := range measure.Kinds() {
 		want := map[measure.Kind]bool{measure.KindReach: true, measure.KindLatency: true, measure.KindUsage: true,

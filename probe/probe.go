@@ -67,7 +67,14 @@ type Local struct {
 	Router router.Options
 	// ONT is asked for its light by SNMP, if it names a preset.
 	ONT optics.Options
+	// Modem is the mobile modem whose signal is read, see package signal; AnyModem is
+	// the only one there is. Empty: that one, if the collector says that the site's
+	// access is mobile, else none.
+	Modem string
 }
+
+// AnyModem stands for the only mobile modem of the box.
+const AnyModem = "any"
 
 // Probe is one running probe. Make it with New, then Run it once.
 type Probe struct {

@@ -36,7 +36,7 @@ func languages() map[string]language {
 			verdicts: map[doctor.Verdict]string{doctor.OK: "ok", doctor.Problem: "MASALAH", doctor.Skipped: "dilewati"},
 			checks: map[doctor.Check]string{doctor.Identity: "identitas", doctor.Disk: "penyimpanan", doctor.ICMP: "ping", doctor.Usage: "pemakaian",
 				doctor.DNS: "DNS", doctor.Collector: "kolektor", doctor.Heartbeat: "denyut", doctor.Clock: "jam", doctor.Target: "server ukur",
-				doctor.Secrets: "rahasia", doctor.Optics: "cahaya"},
+				doctor.Secrets: "rahasia", doctor.Optics: "cahaya", doctor.Signal: "sinyal"},
 			todo: "Perbaikan", all: "Semua baik: kotak ini siap.", some: "%d masalah.",
 			text: func(t doctor.Text) string { return t.ID },
 		},
@@ -44,7 +44,7 @@ func languages() map[string]language {
 			verdicts: map[doctor.Verdict]string{doctor.OK: "ok", doctor.Problem: "PROBLEM", doctor.Skipped: "skipped"},
 			checks: map[doctor.Check]string{doctor.Identity: "identity", doctor.Disk: "disk", doctor.ICMP: "ping", doctor.Usage: "usage",
 				doctor.DNS: "DNS", doctor.Collector: "collector", doctor.Heartbeat: "heartbeat", doctor.Clock: "clock", doctor.Target: "target",
-				doctor.Secrets: "secrets", doctor.Optics: "light"},
+				doctor.Secrets: "secrets", doctor.Optics: "light", doctor.Signal: "signal"},
 			todo: "To do", all: "All good: this box is ready.", some: "%d problems.",
 			text: func(t doctor.Text) string { return t.EN },
 		},
@@ -58,7 +58,7 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "What is missing on this box to be a probe, and what to do about it",
 		Long: `Look at this box as an installer would: identity, disk, permission to ping, usage interface, DNS, collector,
-heartbeat, clock, measurement servers; router and ONT where they are asked by SNMP. One line each, in Indonesian unless --lang en. It changes nothing and may run
+heartbeat, clock, measurement servers; router, ONT and mobile modem where there are such. One line each, in Indonesian unless --lang en. It changes nothing and may run
 beside the running probe; run it with sudo where the service has an account of its own.
 
 The exit code is 0 when nothing is wrong, 1 when something is.`,

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pantau-desa/pantau/probe/doctor"
+	"github.com/pantau-desa/pantau/probe/instrument/signal/modemtest"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp/snmpdtest"
 )
 
@@ -52,6 +53,63 @@ func TestMeasureTheHouseByHand(t *testing.T) {
 	if out = byHand(t, "optics", "--config", settings); out["reason"] != "refused" || out["bytes_sent"] == 0.0 {
 		t.Errorf("%v", out)
 	}
+}
+
+func TestMeasureTheModemByHand(t *testing.T) {
+	bus := modemtest.Bus(t)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+	if out := byHand(t, "signal"); out["outcome"] != "skipped" || out["reason"] != "no_target" {
+		t.Errorf("%v", out)
+	}
+	manager := modemtest.Start(t, bus)
+	one := modemtest.Modem{State: int32(11), AccessTechnologies: uint32(1 << 14), PrimaryPort: "cdc-wdm0", Lte: map[string]any{"rsrp": -101.0}}
+	two := one
+	two.PrimaryPort, two.Lte = "cdc-wdm1", map[string]any{"rsrp": -80.0}
+	manager.Set(one, two)
+	if out := byHand(t, "signal"); out["reason"] != "no_target" {
+		t.Errorf("%v", out)
+	}
+	settings := filepath.Join(t.TempDir(), "probe.yaml")
+	if err := os.WriteFile(settings, []byte("modem: cdc-wdm1\nstate_dir: "+t.TempDir()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := byHand(t, "signal", "--config", settings)
+	if values, _ := out["values"].(map[string]any); values["mobile_rsrp_dbm"] != -80.0 || values["mobile_generation"] != 4.0 {
+		t.Errorf("%v", out)
+	}
+
+	check := func(v doctor.Verdict, says string) {
+		t.Helper()
+		s, err := load(settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		findings, err := doctor.Examine(t.Context(), s.doctor(settings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := false
+		for f := range findings {
+			if f.Check == doctor.Signal {
+				seen = true
+				if f.Verdict != v || !strings.Contains(f.Seen.EN+" "+f.Do.EN, says) || f.Seen.ID == f.Seen.EN {
+					t.Errorf("%+v, want %s %q", f, v, says)
+				}
+			}
+		}
+		if !seen {
+			t.Error("the modem is not looked at")
+		}
+	}
+	check(doctor.OK, "network LTE, RSRP -80 dBm")
+	two.State = int32(2)
+	manager.Set(one, two)
+	check(doctor.Problem, "PIN")
+	two.State, two.Denied, two.Rate = int32(11), true, 0
+	manager.Set(one, two)
+	check(doctor.Problem, "polkit rule")
+	manager.Set(one)
+	check(doctor.Problem, "mmcli -L")
 }
 
 func texts(list any) (out []string) {

@@ -27,6 +27,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/path"
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/signal"
 	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
@@ -61,7 +62,7 @@ func measureCommand() *cobra.Command {
 	var f measureFlags
 	c := &cobra.Command{
 		Use:   "measure KIND",
-		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http, path or optics",
+		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http, path, optics or signal",
 		Long: `Run one instrument once, now, without being enrolled.
 
   speed    download and upload against a measurement server (--target URL)
@@ -72,6 +73,7 @@ func measureCommand() *cobra.Command {
   http     how long a page takes to begin (--target URL)
   path     the routers on the way to a host (--target HOST)
   optics   the light that the ONT receives (--config FILE: how it is asked is in the settings)
+  signal   how well the mobile modem hears its cell (--config FILE, if there are several modems)
 
 The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 		Example: `  pantau-probe measure speed --target http://ukur.example.id:7442/speedtest
@@ -107,13 +109,13 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage; the one to leave by, for speed")
 	c.Flags().StringVar(&f.instrument, "instrument", string(speed.Default), fmt.Sprintf("for speed: %s, or %s for comparison", speed.Pantau, speed.SpeedtestGo))
 	c.Flags().BoolVar(&f.full, "full", false, "for speed: measure for the whole --duration, without an early end")
-	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics and for the router's usage")
+	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics, signal and the router's usage")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
 	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, at most; or of watching usage")
 	return c
 }
 
-var handKinds = []string{"speed", "latency", "reach", "usage", "dns", "http", "path", "optics"}
+var handKinds = []string{"speed", "latency", "reach", "usage", "dns", "http", "path", "optics", "signal"}
 
 func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement, error) {
 	clocks, err := clock.Open()
@@ -190,6 +192,8 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 		o := s.ont()
 		o.Ledger = line
 		r = optics.New(o).Measure(ctx)
+	case "signal":
+		r = signal.New(s.local().Signal()).Measure(ctx)
 	}
 	r.MeasuredAt = start.Wall
 	m := speed.Merged{Kind: kind, Outcome: r.Outcome, Reason: r.Reason, Detail: r.Detail, Instrument: r.Instrument,
@@ -297,8 +301,12 @@ func human(k measure.Metric, v float64) string {
 		return fmt.Sprintf("%.1f%%", v*100)
 	case measure.LinkReceiveBytesTotal, measure.LinkTransmitBytesTotal:
 		return fmt.Sprintf("%.0f bytes", v)
-	case measure.OpticalReceivePowerDBm:
+	case measure.OpticalReceivePowerDBm, measure.MobileRSRPDBm:
 		return fmt.Sprintf("%.2f dBm", v)
+	case measure.MobileRSRQDB, measure.MobileSINRDB:
+		return fmt.Sprintf("%.1f dB", v)
+	case measure.MobileCellID:
+		return fmt.Sprintf("%.0f", v)
 	}
 	if k.Binary() {
 		return map[bool]string{true: "yes", false: "no"}[v > 0]

@@ -41,6 +41,7 @@ type runSettings struct {
 		Divisor float64       `mapstructure:"divisor"`
 		SNMP    snmp.Access   `mapstructure:"snmp"`
 	} `mapstructure:"ont"`
+	Modem    string `mapstructure:"modem"`
 	LogLevel string `mapstructure:"log_level"`
 }
 
@@ -106,13 +107,13 @@ func (s runSettings) ont() optics.Options {
 
 func (s runSettings) local() probe.Local {
 	return probe.Local{LANGateway: s.LANGateway, FirstHop: s.FirstHop, UsageInterface: s.UsageInterface, Router: s.router(), ONT: s.ont(),
-		SpeedInstrument: speed.Name(s.SpeedInstrument)}
+		Modem: s.Modem, SpeedInstrument: speed.Name(s.SpeedInstrument)}
 }
 
 // doctor is what a check looks at, with the settings of this file.
 func (s runSettings) doctor(file string) doctor.Options {
 	return doctor.Options{StateDir: s.StateDir, UsageInterface: s.UsageInterface, Router: s.router(), ONT: s.ont(),
-		SettingsFile: file, Secrets: s.hasSecrets(), Built: probe.BuildTime()}
+		Modem: s.Modem != "", Signal: s.local().Signal(), SettingsFile: file, Secrets: s.hasSecrets(), Built: probe.BuildTime()}
 }
 
 // hasSecrets reports whether the file must not be read by everybody.

@@ -17,6 +17,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/signal"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/push"
@@ -237,6 +238,29 @@ func (p *patient) optics(ctx context.Context) []Finding {
 		return []Finding{good(Optics, say("cahaya yang diterima %.2f dBm; cara bacanya dari MIB, belum dicoba pada perangkat ini: bandingkan dengan halaman ONT", "it receives %.2f dBm of light; how it was read is from the MIB, not tried on this hardware: compare it with the ONT's own page", power))}
 	}
 	return []Finding{good(Optics, say("cahaya yang diterima %.2f dBm", "it receives %.2f dBm of light", power))}
+}
+
+// signal reads the mobile modem once, as the instrument does.
+func (p *patient) signal(ctx context.Context) []Finding {
+	if !p.opt.Modem && !p.config.GetMobile() {
+		return nil
+	}
+	r := signal.New(p.opt.Signal).Measure(ctx)
+	power, heard := r.Value(measure.MobileRSRPDBm)
+	switch {
+	case r.Outcome == measure.Skipped:
+		return []Finding{bad(Signal, say("ModemManager tidak berjalan: sinyal modem tidak terbaca", "ModemManager does not run: the modem's signal cannot be read"),
+			say("pasang dan nyalakan ModemManager, atau kosongkan modem bila modemnya di perangkat lain", "install and start ModemManager, or leave modem empty if the modem is in another device"))}
+	case r.Reason == measure.ReasonPermission:
+		return []Finding{bad(Signal, say("sinyal modem tidak boleh dibaca: %s", "the modem's signal may not be read: %s", r.Detail), say("tambahkan aturan polkit seperti pada contoh pengaturan", "add the polkit rule that the example settings show"))}
+	case r.Reason == measure.ReasonNoSignal:
+		return []Finding{bad(Signal, say("modem tanpa jaringan: %s", "the modem has no network: %s", r.Detail), say("periksa kartu SIM, PIN, pulsa, dan antena", "look at the SIM card, its PIN and credit, and the antenna"))}
+	case r.Outcome != measure.OK:
+		return []Finding{bad(Signal, say("sinyal modem tidak terbaca: %s", "the modem's signal cannot be read: %s", r.Detail), say("periksa `mmcli -L` dan modem di berkas pengaturan", "look at `mmcli -L`, and at modem in the settings file"))}
+	case !heard:
+		return []Finding{good(Signal, say("jaringan %s, modem tidak menyebut kuat sinyalnya", "network %s; the modem does not tell how strong it is", r.Detail))}
+	}
+	return []Finding{good(Signal, say("jaringan %s, RSRP %.0f dBm", "network %s, RSRP %.0f dBm", r.Detail, power))}
 }
 
 // secrets looks at who may read the settings file.

@@ -24,6 +24,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/enroll"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
+	"github.com/pantau-desa/pantau/probe/instrument/signal"
 	"github.com/pantau-desa/pantau/probe/push"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
@@ -64,6 +65,7 @@ const (
 	// Of what few boxes have: looked at only where it is settled.
 	Secrets Check = "secrets"
 	Optics  Check = "optics"
+	Signal  Check = "signal"
 )
 
 // Finding is what one check came to.
@@ -83,6 +85,9 @@ type Options struct {
 	// Router and ONT are asked by SNMP where they are settled.
 	Router router.Options
 	ONT    optics.Options
+	// Signal is read if there is to be a Modem, or the collector says so.
+	Signal signal.Options
+	Modem  bool
 	// SettingsFile is looked at if it holds Secrets.
 	SettingsFile string
 	Secrets      bool
@@ -120,7 +125,7 @@ func Examine(ctx context.Context, o Options) (iter.Seq[Finding], error) {
 	p := &patient{opt: o, state: enroll.State{Dir: o.StateDir}, clocks: clocks}
 	return func(yield func(Finding) bool) {
 		for _, look := range []func(context.Context) []Finding{one(p.identity), one(p.disk), one(p.icmp), one(p.usage),
-			one(p.dns), one(p.collector), one(p.heartbeat), one(p.clock), p.targets, p.secrets, p.optics} {
+			one(p.dns), one(p.collector), one(p.heartbeat), one(p.clock), p.targets, p.secrets, p.optics, p.signal} {
 			for _, f := range look(ctx) {
 				if ctx.Err() != nil || !yield(f) {
 					return
