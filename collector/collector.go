@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pantau-desa/pantau/alerts"
 	"github.com/pantau-desa/pantau/collector/admin"
 	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/incident/evidence"
@@ -61,6 +62,9 @@ type Options struct {
 	Packets    []*net.UDPConn
 	// Office serves pages, PromQL and metrics. It is closed by the collector.
 	Office net.Listener
+
+	// Alerts say how people are mailed; nil: nobody is.
+	Alerts *alerts.Settings
 
 	Schedule  provision.Schedule
 	DownAfter time.Duration // silence of a site; 0: 170 s
@@ -98,7 +102,8 @@ type Collector struct {
 	incidents   *incident.Engine
 	evidence    *evidence.Gatherer
 	uplink      *uplink.Monitor
-	news        chan struct{} // an incident changed
+	alerts      *alerts.Service // nil: nobody is mailed
+	news        chan struct{}   // an incident changed
 	ingest      *ingest.Server
 	admin       *admin.Server
 	engine      *query.Querier
@@ -126,7 +131,8 @@ func New(ctx context.Context, o Options) (c *Collector, err error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return c, err
 	}
-	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openMaintenance, c.openStates, c.openIncidents, c.openStore, c.openIngest, c.openOffice} {
+	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openMaintenance, c.openStates, c.openIncidents, c.openStore,
+		c.openQuery, c.openAlerts, c.openIngest, c.openOffice} {
 		if err := step(ctx); err != nil {
 			return c, err
 		}
@@ -318,6 +324,29 @@ func (c *Collector) openStore(context.Context) (err error) {
 	return nil
 }
 
+func (c *Collector) openQuery(context.Context) (err error) {
+	c.engine, err = query.New(query.Options{Storage: c.store, Logger: c.log, Registerer: c.reg, Version: c.opt.Software})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.engine.Close)
+	return nil
+}
+
+func (c *Collector) openAlerts(context.Context) (err error) {
+	if c.opt.Alerts == nil {
+		c.log.Warn("no mail server is set (mail.host): nobody is told of incidents but on the pages")
+		return nil
+	}
+	c.alerts, err = alerts.New(alerts.Options{Dir: c.path("alerts"), Settings: *c.opt.Alerts, Inventory: c.inventory, Incidents: c.incidents,
+		States: c.states.Snapshot, Figures: c.engine, Simulation: c.opt.Simulation, Logger: c.log, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
+	c.closeLater(c.alerts.Close)
+	return nil
+}
+
 func (c *Collector) openIngest(context.Context) (err error) {
 	c.ingest, err = ingest.New(ingest.Options{Addr: c.opt.IngestAddr, Listeners: c.opt.Listeners, Packets: c.opt.Packets,
 		Registry: c.registry, Journal: c.journal, Index: c.index, Configs: provision.New(c.inventory, c.opt.Schedule),
@@ -342,6 +371,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
 		g.Go(func() error { return run(gctx) })
+	}
+	if c.alerts != nil {
+		g.Go(func() error { return c.alerts.Run(gctx) })
 	}
 	err := g.Wait()
 	return errors.Join(err, c.closeAll())

@@ -88,6 +88,9 @@ func (c *Collector) tellIncident(incident.Event) {
 	case c.news <- struct{}{}:
 	default:
 	}
+	if c.alerts != nil {
+		c.alerts.Wake()
+	}
 }
 
 // runIncidents looks at all sites each second, until ctx ends.

@@ -14,18 +14,12 @@ import (
 	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/maintenance"
 	"github.com/pantau-desa/pantau/collector/portal"
-	"github.com/pantau-desa/pantau/collector/query"
 )
 
 // openOffice prepares what people and Grafana see. Everything that is not listed
 // here is 404.
-func (c *Collector) openOffice(context.Context) (err error) {
+func (c *Collector) openOffice(context.Context) error {
 	c.closeLater(func() error { return ignoreClosed(c.opt.Office.Close()) })
-	c.engine, err = query.New(query.Options{Storage: c.store, Logger: c.log, Registerer: c.reg, Version: c.opt.Software})
-	if err != nil {
-		return err
-	}
-	c.closeLater(c.engine.Close)
 	pages := portal.New(portal.Options{Inventory: c.inventory, States: c.states.Snapshot, Query: c.engine, Incidents: c.incidents, Notice: c.noticeNow,
 		Maintenance: func() []maintenance.Window { return c.maintenance.List(time.Now()) },
 		Simulation:  c.opt.Simulation, Schematic: c.opt.Schematic, Logger: c.log})

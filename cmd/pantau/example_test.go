@@ -76,6 +76,7 @@ func TestExampleOfTheCollector(t *testing.T) {
 	want.Incidents.Confirm, want.Incidents.ConfirmAlone = 170*time.Second, 230*time.Second
 	want.Incidents.Recovered, want.Incidents.GroupRecovered = 3*time.Minute, 5*time.Minute
 	want.Incidents.AwaitRecords, want.Incidents.WithUplinkUnsure = 10*time.Minute, 10*time.Minute
+	want.Mail.Retry, want.Mail.GiveUp, want.Mail.Gather, want.Mail.Wider = time.Minute, 24*time.Hour, time.Minute, 6*time.Hour
 	want.Ingest.Names, want.Uplink.Check = []string{}, []string{}
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("the example shows other values than the defaults:\n%+v\n%+v", *got, want)

@@ -58,6 +58,7 @@ type serveSettings struct {
 	Uplink struct {
 		Check []string `mapstructure:"check"`
 	} `mapstructure:"uplink"`
+	Mail  mailSettings `mapstructure:"mail"`
 	Store struct {
 		Retention time.Duration `mapstructure:"retention"`
 	} `mapstructure:"store"`
@@ -115,6 +116,9 @@ func (s *serveSettings) Check() map[string]string {
 			wrong["uplink.check"] = fmt.Sprintf("%q is not HOST:PORT", a)
 		}
 	}
+	for key, what := range s.Mail.check() {
+		wrong["mail."+key] = what
+	}
 	if d := s.Store.Retention; d != 0 && d < 3*24*time.Hour {
 		wrong["store.retention"] = fmt.Sprintf("%v is less than 3d: late results would have nowhere to go", d)
 	}
@@ -159,9 +163,13 @@ func serve(ctx context.Context, s *serveSettings) error {
 		return fmt.Errorf("office.listen: %w", err)
 	}
 	log := cli.Logger(os.Stderr, level)
+	mail, err := s.Mail.alerts()
+	if err != nil {
+		return errors.Join(cli.Usage(err), closeQuietly(office))
+	}
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
-		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Retention: s.Store.Retention, Schematic: s.Schematic,
+		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, Schematic: s.Schematic,
 		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {
