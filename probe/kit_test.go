@@ -69,9 +69,12 @@ func TestOnlyVitalInstrumentsMakeAProbeFaulty(t *testing.T) {
 	for _, k := range measure.Kinds() {
 		want := map[measure.Kind]bool{measure.KindReach: true, measure.KindLatency: true, measure.KindUsage: true,
 			measure.KindDownload: true, measure.KindUpload: true}[k]
-		if vital(k) != want {
-			t.Errorf("%s: %v", k, vital(k))
+		if got := vital(measure.Result{Kind: k}); got != want {
+			t.Errorf("%s: %v", k, got)
 		}
+	}
+	if vital(measure.Result{Kind: measure.KindUsage, Instrument: router.Method}) {
+		t.Error("a router that wants another password makes a faulty probe")
 	}
 }
 

@@ -217,7 +217,7 @@ func (p *Probe) record(r measure.Result) {
 		p.reach = r
 	}
 	switch ails := r.Reason == measure.ReasonPermission || r.Reason == measure.ReasonInternal; {
-	case ails && vital(r.Kind):
+	case ails && vital(r):
 		p.sick[r.Kind] = r.Reason
 	default:
 		delete(p.sick, r.Kind)
@@ -238,11 +238,13 @@ func (p *Probe) record(r measure.Result) {
 }
 
 // vital reports whether a probe without this instrument is no probe of a line any
-// more. What else a box may not do (ask the modem, open a raw socket for the path)
-// shows in the results, and makes no faulty probe of it.
-func vital(k measure.Kind) bool {
-	switch k {
-	case measure.KindReach, measure.KindLatency, measure.KindUsage, measure.KindDownload, measure.KindUpload:
+// more. What else a box may not do (ask the modem, the router or the ONT, open a
+// raw socket for the path) shows in the results, and makes no faulty probe of it.
+func vital(r measure.Result) bool {
+	switch r.Kind {
+	case measure.KindUsage:
+		return r.Instrument != router.Method
+	case measure.KindReach, measure.KindLatency, measure.KindDownload, measure.KindUpload:
 		return true
 	}
 	return false

@@ -262,3 +262,14 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	good := resolver(t, func(_ int, m dnsmessage.Message) [][]byte { return [][]byte{addresses(m, "203.0.113.7")} })
+	deaf := resolver(t, func(int, dnsmessage.Message) [][]byte { return nil })
+	deaf.ID = "deaf"
+	in, err := New(Options{Questions: []Question{good, deaf}, Wait: 2 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nettest.Steady(t, 500, func() { in.Measure(t.Context()) })
+}

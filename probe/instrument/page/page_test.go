@@ -280,3 +280,17 @@ func TestEveryBadPageIsNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 1<<20)) }))
+	defer good.Close()
+	secure := quiet(httptest.NewTLSServer(http.NotFoundHandler()))
+	defer secure.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	in, err := New(Options{Roots: roots, Pages: []Page{{"good", good.URL}, {"gone", secure.URL}, {"nobody", "http://127.0.0.1:1/"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nettest.Steady(t, 200, func() { in.Measure(t.Context()) })
+}

@@ -122,3 +122,16 @@ func TestNoWay(t *testing.T) {
 		t.Errorf("%s/%s %s", r.Outcome, r.Reason, r.Detail)
 	}
 }
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	if !nettest.Private(t) {
+		return
+	}
+	nettest.Row(t, networks(2)...)
+	in := New(Options{Host: "10.20.1.2", Wait: 500 * time.Millisecond})
+	nettest.Steady(t, 300, func() {
+		if r := in.Measure(t.Context()); r.Outcome != measure.OK {
+			t.Errorf("%s/%s %s", r.Outcome, r.Reason, r.Detail)
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
 	"github.com/pantau-desa/pantau/probe/instrument/signal/modemtest"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -202,4 +203,16 @@ func TestWhatHangs(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > before+30 {
 		t.Errorf("%d goroutines, %d before", n, before)
 	}
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	bus := modemtest.Bus(t)
+	manager := modemtest.Start(t, bus)
+	manager.Set(modemtest.Modem{State: connected, AccessTechnologies: lte, Rate: 5, Lte: f{"rsrp": -101.0}})
+	in := New(Options{Bus: bus})
+	nettest.Steady(t, 300, func() {
+		if r := in.Measure(t.Context()); r.Outcome != measure.OK {
+			t.Errorf("%s/%s %s", r.Outcome, r.Reason, r.Detail)
+		}
+	})
 }

@@ -388,3 +388,23 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	const asked = "1.3.6.1.2.1.1.3.0"
+	good := stranger(t, func(r *gosnmp.SnmpPacket, _ []byte) []byte {
+		return says(r, gosnmp.NoError, gosnmp.SnmpPDU{Name: "." + asked, Type: gosnmp.TimeTicks, Value: uint32(7)})
+	})
+	l := ledger.New(ledger.Options{})
+	nettest.Steady(t, 500, func() {
+		for _, a := range []Access{by2c(good), by2c("127.0.0.1:1")} {
+			s, err := Dial(t.Context(), a, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Get(asked)
+			if rx, tx := s.Close(); (err == nil) != (a.Address == good) || tx == 0 || (rx == 0) != (err != nil) {
+				t.Errorf("%s: %v, %d and %d bytes", a.Address, err, rx, tx)
+			}
+		}
+	})
+}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -268,4 +269,38 @@ func check(t *testing.T, err error, what string) {
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
+}
+
+// Steady runs f again and again and fails if that leaves goroutines, open files or
+// much memory behind.
+func Steady(t *testing.T, times int, f func()) {
+	t.Helper()
+	count := func() (goroutines, files int, heap uint64) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		check(t, err, "open files")
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return runtime.NumGoroutine(), len(entries), m.HeapAlloc
+	}
+	for range times / 10 { // what is made once is made
+		f()
+	}
+	goroutines, files, heap := count()
+	for range times {
+		f()
+	}
+	const slack, heapSlack = 3, 2 << 20
+	var g, n int
+	var h uint64
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		g, n, h = count()
+		if g <= goroutines+slack && n <= files+slack && h <= heap+heapSlack {
+			return
+		}
+		if time.Now().After(until) {
+			break
+		}
+	}
+	t.Errorf("after %d times: %d goroutines (before %d), %d files (%d), %d bytes (%d)", times, g, goroutines, n, files, h, heap)
 }
