@@ -209,7 +209,8 @@ func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.C
 	return func(ctx context.Context) []measure.Result {
 		t := targets[rand.IntN(len(targets))]
 		id := measure.TargetID(t.Id)
-		return []measure.Result{in.Measure(ctx, id, t.Url, measure.KindDownload), in.Measure(ctx, id, t.Url, measure.KindUpload)}
+		return []measure.Result{speed.Publishable(in.Measure(ctx, id, t.Url, measure.KindDownload)),
+			speed.Publishable(in.Measure(ctx, id, t.Url, measure.KindUpload))}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pantau-desa/pantau/probe/instrument/speed/engine"
@@ -68,6 +69,22 @@ func New(o Options) (Instrument, error) {
 		return reference.New(reference.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Duration: o.Duration})
 	}
 	return nil, fmt.Errorf("speed: %q is no instrument: %s or %s", o.Instrument, Pantau, SpeedtestGo)
+}
+
+// Publishable returns r as a schedule hands it on. A figure that the box, not the
+// line, may have limited is none of the line's: in a series nobody looks at flags,
+// so it is a failure whose detail keeps the figure.
+func Publishable(r measure.Result) measure.Result {
+	if r.Outcome != measure.OK || !slices.Contains(r.Flags, measure.FlagCPUBound) {
+		return r
+	}
+	figure := "the figure"
+	for _, m := range []measure.Metric{measure.DownloadBitsPerSecond, measure.UploadBitsPerSecond} {
+		if v, ok := r.Value(m); ok {
+			figure = fmt.Sprintf("%.2f Mbit/s", v/1e6)
+		}
+	}
+	return r.Fail(measure.ReasonCPUStarved, figure+" is what this box managed, not what the line carries")
 }
 
 // Blank is a result of an instrument that was not asked.
