@@ -73,7 +73,10 @@ type Settings struct {
 
 // Check says what is wrong with s, by the name of the field in settings.
 func (s Settings) Check() map[string]string {
-	wrong := map[string]string{}
+	wrong := s.SMTP.Check()
+	if what := outbox.CheckSender(s.From); what != "" {
+		wrong["from"] = what
+	}
 	if s.PageURL != "" {
 		u, err := url.Parse(s.PageURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

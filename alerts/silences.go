@@ -35,8 +35,8 @@ func Ways() []By { return []By{ByRegency, ByDistrict, ByVillage, ByNode, ByIncid
 // Silence is a time in which nobody is told of something. What it mutes is not told
 // later either.
 type Silence struct {
-	ID      string    `json:"id"` // given
-	By      By        `json:"by"`
+	ID      string    `json:"id"`   // given
+	By      By        `json:"by"`   // if empty, what Of looks like
 	Of      string    `json:"of"`   // code or id
 	Name    string    `json:"name"` // given: as people say it
 	Author  string    `json:"author"`
@@ -66,6 +66,9 @@ func (s *Service) Silence(ctx context.Context, x Silence) (Silence, error) {
 	}
 	x.Of, x.Author, x.Reason = strings.TrimSpace(x.Of), strings.TrimSpace(x.Author), strings.TrimSpace(x.Reason)
 	inv := s.opt.Inventory()
+	if x.By == "" {
+		x.By = looksLike(x.Of)
+	}
 	match, err := x.match(inv, now)
 	if err != nil {
 		return Silence{}, err
@@ -135,6 +138,19 @@ func (x Silence) match(inv *inventory.Inventory, now time.Time) ([]router.Matche
 	}
 	return match, nil
 }
+
+// looksLike tells codes of regions and numbers of incidents from ids of nodes.
+func looksLike(of string) By {
+	switch {
+	case incidentForm.MatchString(of):
+		return ByIncident
+	case codeForm.MatchString(of):
+		return map[int]By{5: ByRegency, 8: ByDistrict, 13: ByVillage}[len(of)]
+	}
+	return ByNode
+}
+
+var codeForm = regexp.MustCompile(`^[0-9]{2}\.[0-9]{2}(\.[0-9]{2}(\.[0-9]{4})?)?$`)
 
 var incidentForm = regexp.MustCompile(`^G-[0-9]{4}-[0-9]{6}-[0-9]{2,}$`)
 

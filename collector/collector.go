@@ -356,7 +356,7 @@ func (c *Collector) openIngest(context.Context) (err error) {
 	}
 	c.closeLater(c.ingest.Close)
 	c.admin, err = admin.New(admin.Options{DataDir: c.opt.DataDir, Registry: c.registry, Inventory: c.inventory,
-		LastBeat: c.states.LastBeat, Maintenance: calendar{c}, Reload: c.Reload, Logger: c.log})
+		LastBeat: c.states.LastBeat, Maintenance: calendar{c}, Silences: c.silencer(), Reload: c.Reload, Logger: c.log})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // here is 404.
 func (c *Collector) openOffice(context.Context) error {
 	c.closeLater(func() error { return ignoreClosed(c.opt.Office.Close()) })
-	pages := portal.New(portal.Options{Inventory: c.inventory, States: c.states.Snapshot, Query: c.engine, Incidents: c.incidents, Notice: c.noticeNow,
+	pages := portal.New(portal.Options{Inventory: c.inventory, States: c.states.Snapshot, Query: c.engine, Incidents: c.incidents, Mail: c.mailbox(), Notice: c.noticeNow,
 		Maintenance: func() []maintenance.Window { return c.maintenance.List(time.Now()) },
 		Simulation:  c.opt.Simulation, Schematic: c.opt.Schematic, Logger: c.log})
 	mux := http.NewServeMux()

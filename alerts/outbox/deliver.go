@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/mail"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -55,7 +56,9 @@ type SMTP struct {
 	Timeout    time.Duration  // of a connection attempt, and of one mail; 30 s if 0
 }
 
-func (s *SMTP) check() error {
+// Check fills in what is empty and says what is wrong, by the name of the field in
+// settings: host, port, encryption, user.
+func (s *SMTP) Check() map[string]string {
 	if s.Encryption == "" {
 		s.Encryption = StartTLS
 	}
@@ -65,17 +68,30 @@ func (s *SMTP) check() error {
 			s.Port = 465
 		}
 	}
-	switch {
-	case s.Host == "" || hidden(s.Host):
-		return fmt.Errorf("outbox: SMTP host %q: name the server that takes mails", s.Host)
-	case s.Port < 1 || s.Port > 65535:
-		return fmt.Errorf("outbox: SMTP port %d is out of range", s.Port)
-	case !slices.Contains([]Encryption{StartTLS, Implicit, Opportunistic, Plain}, s.Encryption):
-		return fmt.Errorf("outbox: SMTP encryption %q: it is starttls, tls, opportunistic or none", s.Encryption)
-	case s.User != "" && s.Encryption != StartTLS && s.Encryption != Implicit && !loopback(s.Host):
-		return fmt.Errorf("outbox: SMTP user %q with encryption %q would send the password in the clear: use starttls", s.User, s.Encryption)
+	wrong := map[string]string{}
+	if s.Host == "" || hidden(s.Host) || strings.ContainsAny(s.Host, " :/@") && net.ParseIP(s.Host) == nil {
+		wrong["host"] = fmt.Sprintf("is %q: name the server that takes mails, without its port", s.Host)
 	}
-	return nil
+	if s.Port < 1 || s.Port > 65535 {
+		wrong["port"] = fmt.Sprintf("%d is out of range", s.Port)
+	}
+	if !slices.Contains([]Encryption{StartTLS, Implicit, Opportunistic, Plain}, s.Encryption) {
+		wrong["encryption"] = fmt.Sprintf("is %q: it is starttls, tls, opportunistic or none", s.Encryption)
+	} else if s.User != "" && s.Encryption != StartTLS && s.Encryption != Implicit && !loopback(s.Host) {
+		wrong["encryption"] = fmt.Sprintf("%q would send the password in the clear: use starttls", s.Encryption)
+	}
+	if s.User != "" && s.Password == "" {
+		wrong["user"] = "has no password"
+	}
+	return wrong
+}
+
+// CheckSender says what is wrong with a sender; empty: nothing.
+func CheckSender(from string) string {
+	if _, err := mail.ParseAddress(from); err != nil || hidden(from) {
+		return fmt.Sprintf("is %q: write a mail address, such as Pantau Desa <pantau@example.org>", from)
+	}
+	return ""
 }
 
 func loopback(host string) bool {

@@ -238,12 +238,15 @@ func Open(opt Options) (*Outbox, error) {
 	if opt.Clock == nil {
 		opt.Clock = systemClock{}
 	}
-	from, err := mail.ParseAddress(opt.From)
-	if err != nil || hidden(opt.From) {
-		return nil, fmt.Errorf("outbox: sender %q is no mail address: write it as Pantau Desa <pantau@example.org>", opt.From)
+	if what := CheckSender(opt.From); what != "" {
+		return nil, fmt.Errorf("outbox: the sender %s", what)
 	}
-	if err := opt.SMTP.check(); err != nil {
-		return nil, err
+	for key, what := range opt.SMTP.Check() {
+		return nil, fmt.Errorf("outbox: SMTP %s %s", key, what)
+	}
+	from, err := mail.ParseAddress(opt.From)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	o := &Outbox{opt: opt, from: from, domain: from.Address[strings.LastIndexByte(from.Address, '@')+1:], wake: make(chan struct{}, 1), waiting: make(map[key]*record), unsaved: make(map[key]*record)}
 	if o.db, err = openFile(opt.File); err != nil {

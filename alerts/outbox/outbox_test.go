@@ -773,12 +773,14 @@ func TestSettings(t *testing.T) {
 		opt  Options
 		want string
 	}{
-		{"no sender", Options{SMTP: good}, "no mail address"},
-		{"sender with a header", Options{SMTP: good, From: "A <a@b>\r\nBcc: c@d"}, "no mail address"},
+		{"no sender", Options{SMTP: good}, "write a mail address"},
+		{"sender with a header", Options{SMTP: good, From: "A <a@b>\r\nBcc: c@d"}, "write a mail address"},
 		{"no host", Options{From: "a@b"}, "name the server"},
 		{"odd port", Options{From: "a@b", SMTP: SMTP{Host: "h", Port: 70000}}, "out of range"},
 		{"odd encryption", Options{From: "a@b", SMTP: SMTP{Host: "h", Encryption: "ssl"}}, "starttls, tls, opportunistic or none"},
-		{"password in the clear", Options{From: "a@b", SMTP: SMTP{Host: "mail.example.org", Encryption: Opportunistic, User: "u"}}, "in the clear"},
+		{"password in the clear", Options{From: "a@b", SMTP: SMTP{Host: "mail.example.org", Encryption: Opportunistic, User: "u", Password: "p"}}, "in the clear"},
+		{"no password", Options{From: "a@b", SMTP: SMTP{Host: "mail.example.org", User: "u"}}, "no password"},
+		{"host with port", Options{From: "a@b", SMTP: SMTP{Host: "mail.example.org:587"}}, "without its port"},
 		{"odd list", Options{From: "a@b", SMTP: good, ListID: "x>\r\nBcc: y"}, "list id"},
 		{"no folder", Options{From: "a@b", SMTP: good, File: filepath.Join(dir, "no", "mail.db")}, "no such file"},
 	} {

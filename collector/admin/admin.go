@@ -55,7 +55,9 @@ type Options struct {
 	// Maintenance keeps announced work, Reload reads the inventory again.
 	Maintenance Calendar
 	Reload      func(context.Context) error
-	Logger      *slog.Logger
+	// Silences mutes mails; nil: there are none.
+	Silences Silencer
+	Logger   *slog.Logger
 }
 
 // Server answers on the socket. Make it with New.
@@ -94,6 +96,9 @@ func (s *Server) Run(ctx context.Context) error {
 	mux.HandleFunc("GET /maintenance", s.windows)
 	mux.HandleFunc("POST /maintenance", s.addWindow)
 	mux.HandleFunc("POST /maintenance/{id}/end", s.endWindow)
+	mux.HandleFunc("GET /silences", s.silences)
+	mux.HandleFunc("POST /silences", s.addSilence)
+	mux.HandleFunc("POST /silences/{id}/expire", s.expireSilence)
 	mux.HandleFunc("POST /reload", s.reload)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })

@@ -93,7 +93,7 @@ func TestIncidents(t *testing.T) {
 		t.Error("a name became markup")
 	}
 	// Every page says that something goes on.
-	if s := text(o.get("/", 200).one("nav", "pages")); s != "Gangguan (1)" {
+	if s := text(o.get("/", 200).one("nav", "pages")); s != "Gangguan (1)Surat" {
 		t.Errorf("navigation %q", s)
 	}
 	if s := text(o.get("/", 200).row(string(boto.ID))); !strings.Contains(s, "Desa Boto") {

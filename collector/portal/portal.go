@@ -43,6 +43,8 @@ type Options struct {
 	Query  Querier
 	// Incidents is what broke. nil: the pages about it are not there.
 	Incidents Incidents
+	// Mail is what became of mails; nil: mail is not configured.
+	Mail Mailbox
 	// Maintenance lists announced work that is not over. nil: none.
 	Maintenance func() []maintenance.Window
 	// Notice is what every page must say, such as that a reload failed; empty:
@@ -82,7 +84,7 @@ type pages struct {
 const smallest = 4 << 10
 
 // New returns the handler of the pages: GET and HEAD of "/", "/desa/{code}",
-// "/gangguan", "/gangguan/{id}" and the style sheet. Another path is a page that says 404, another method one that
+// "/gangguan", "/gangguan/{id}", "/surat" and the style sheet. Another path is a page that says 404, another method one that
 // says 405. Long answers are compressed (gzip, RFC 1952) for those who accept it.
 // It panics if a required option is missing.
 func New(o Options) http.Handler {
@@ -114,6 +116,7 @@ func New(o Options) http.Handler {
 		p.mux.HandleFunc("/gangguan", p.incidents)
 		p.mux.HandleFunc("/gangguan/{id}", p.incident)
 	}
+	p.mux.HandleFunc("/surat", p.mails)
 	p.mux.HandleFunc(p.style, p.sendStyle)
 	p.mux.HandleFunc("/", p.missing)
 	// No page holds a secret, so its compressed length betrays none.
@@ -183,6 +186,7 @@ func (p *pages) frame(now time.Time) frame {
 		}
 		f.Pages = append(f.Pages, link{Href: "/gangguan", Text: text})
 	}
+	f.Pages = append(f.Pages, link{Href: "/surat", Text: "Surat"})
 	return f
 }
 

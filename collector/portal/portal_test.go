@@ -349,7 +349,7 @@ func TestEveryPageIsSound(t *testing.T) {
 	o := newOffice(t, withIncidents)
 	o.fill()
 	paths := map[string]int{
-		"/gangguan": 200, "/gangguan/G-0000-000000-01": 404,
+		"/surat": 200, "/gangguan": 200, "/gangguan/G-0000-000000-01": 404,
 		"/": 200, "/?urut=-unduh": 200, "/?keadaan=putus": 200, "/?q=tidakada": 200, "/?kec=33.10.15": 200,
 		"/?urut=entah": 400, "/entah": 404, "/desa/33.10.99.2001": 404, "/desa/%3Cscript%3E": 404,
 		"/desa/" + villageDown + "?rentang=abad": 400,

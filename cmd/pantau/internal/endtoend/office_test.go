@@ -55,6 +55,7 @@ func (w *world) testListed(t *testing.T) {
 	for path, want := range map[string]string{
 		"/":                         "Uji 1",
 		"/desa/" + village:          "Uji 1",
+		"/surat":                    "Tidak ada yang dikabari",
 		"/healthz":                  "ok",
 		"/readyz":                   "ready",
 		"/metrics":                  "pantau_ingest_batches_total",
