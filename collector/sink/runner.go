@@ -70,6 +70,7 @@ type Runner struct {
 	mu      sync.Mutex
 	written journal.Position // where the first record begins that the sink does not have
 	moved   chan struct{}    // closed when written changes
+	fresh   time.Time        // see Fresh
 }
 
 // mark says that all before a position was stored at an instant.
@@ -153,6 +154,15 @@ func (r *Runner) Position() journal.Position {
 // CaughtUp reports whether the sink has every durable record.
 func (r *Runner) CaughtUp() bool { return !r.Position().Before(r.opt.Journal.End()) }
 
+// Fresh is the latest instant of which the sink is known to have every record that
+// was durable then; zero: of none since the start. It carries Go's monotonic
+// reading. While all is well it is seconds ago, however much comes in.
+func (r *Runner) Fresh() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fresh
+}
+
 // WaitFor returns once the sink has the record at a position, as Append returned
 // it, and all before; or with ctx's error.
 func (r *Runner) WaitFor(ctx context.Context, at journal.Position) error {
@@ -173,6 +183,7 @@ func (r *Runner) WaitFor(ctx context.Context, at journal.Position) error {
 
 // group reads what there is, up to the bounds, and stores it at once.
 func (r *Runner) group(ctx context.Context) error {
+	began, end := time.Now(), r.opt.Journal.End()
 	oldest, err := r.read(ctx)
 	// What was read is stored even if reading on failed.
 	if err := r.store(ctx, oldest); err != nil {
@@ -180,6 +191,11 @@ func (r *Runner) group(ctx context.Context) error {
 	}
 	now := r.opt.Now() // of the storing, not of when someone was told of it
 	r.move(r.reader.Position())
+	if !r.reader.Position().Before(end) {
+		r.mu.Lock()
+		r.fresh = began
+		r.mu.Unlock()
+	}
 	r.saveSettled(now)
 	if errors.Is(err, errIdle) {
 		return nil

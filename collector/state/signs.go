@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/wire"
 )
 
@@ -43,4 +44,25 @@ func (e *Engine) Signs() (listening time.Time, sites []Signs) {
 		sites = append(sites, s)
 	}
 	return e.listening, sites
+}
+
+// Ailing are the probes that speak and say that something ails them.
+func (e *Engine) Ailing() map[measure.ProbeID]wire.Health {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.opt.Now()
+	out := map[measure.ProbeID]wire.Health{}
+	for id, p := range e.probes {
+		if p.said.Health != 0 && !p.beat.IsZero() && now.Sub(p.beat) < e.opt.DownAfter {
+			out[id] = p.said.Health
+		}
+	}
+	return out
+}
+
+// Listening is since when the collector has listened without a break.
+func (e *Engine) Listening() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listening
 }

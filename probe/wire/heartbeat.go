@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,23 @@ const (
 // Fault reports whether h means that the probe, not the line, needs a person.
 // A clock that is wrong is corrected, so it is no fault by itself.
 func (h Health) Fault() bool { return h&^HealthClock != 0 }
+
+// Ailments names what is set in h, each by one word; bits of newer probes are
+// "other".
+func (h Health) Ailments() (words []string) {
+	for bit, word := range map[Health]string{HealthSpool: "spool", HealthClock: "clock", HealthPermission: "permission",
+		HealthInterface: "interface", HealthInstrument: "instrument"} {
+		if h&bit != 0 {
+			words = append(words, word)
+			h &^= bit
+		}
+	}
+	if h != 0 {
+		words = append(words, "other")
+	}
+	slices.Sort(words)
+	return words
+}
 
 // Heartbeat is one sign of life.
 type Heartbeat struct {
