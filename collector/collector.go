@@ -28,10 +28,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/prometheus/rules"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantau-desa/pantau/alerts"
 	"github.com/pantau-desa/pantau/collector/admin"
+	"github.com/pantau-desa/pantau/collector/evaluator"
 	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/incident/evidence"
 	"github.com/pantau-desa/pantau/collector/ingest"
@@ -41,6 +43,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/provision"
 	"github.com/pantau-desa/pantau/collector/query"
 	"github.com/pantau-desa/pantau/collector/registry"
+	"github.com/pantau-desa/pantau/collector/selfmetrics"
 	"github.com/pantau-desa/pantau/collector/sink"
 	"github.com/pantau-desa/pantau/collector/sink/tsdb"
 	"github.com/pantau-desa/pantau/collector/state"
@@ -75,8 +78,14 @@ type Options struct {
 	Uplink     []string
 	UplinkDial func(ctx context.Context, network, address string) (net.Conn, error)
 	Retention  time.Duration // of the embedded store; 0: 400 days
-	Simulation bool          // marks every page
-	Schematic  bool          // the inventory's positions are not true ones
+	// RuleDir holds rule files beside, or instead of, the built-in ones; empty: none.
+	// Notify is told of the alerts that rules find, beside the mails; nil: nobody. See
+	// evaluator.Options.
+	RuleDir string
+	Notify  rules.NotifyFunc
+
+	Simulation bool // marks every page
+	Schematic  bool // the inventory's positions are not true ones
 	Software   string
 	Logger     *slog.Logger
 }
@@ -107,6 +116,8 @@ type Collector struct {
 	ingest      *ingest.Server
 	admin       *admin.Server
 	engine      *query.Querier
+	self        *selfmetrics.Writer
+	rules       *evaluator.Evaluator
 	office      *http.Server
 	pulse       *pulse
 	close       []func() error // of what is open, in order of opening
@@ -132,7 +143,7 @@ func New(ctx context.Context, o Options) (c *Collector, err error) {
 		return c, err
 	}
 	for _, step := range []func(context.Context) error{c.openJournal, c.openRegistry, c.openMaintenance, c.openStates, c.openIncidents, c.openStore,
-		c.openQuery, c.openAlerts, c.openIngest, c.openOffice} {
+		c.openQuery, c.openAlerts, c.openRules, c.openIngest, c.openOffice} {
 		if err := step(ctx); err != nil {
 			return c, err
 		}
@@ -325,7 +336,7 @@ func (c *Collector) openStore(context.Context) (err error) {
 }
 
 func (c *Collector) openQuery(context.Context) (err error) {
-	c.engine, err = query.New(query.Options{Storage: c.store, Logger: c.log, Registerer: c.reg, Version: c.opt.Software})
+	c.engine, err = query.New(query.Options{Storage: c.store, Rules: found{c}, Logger: c.log, Registerer: c.reg, Version: c.opt.Software})
 	if err != nil {
 		return err
 	}
@@ -369,7 +380,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.log.Info("collector runs", "ingest", c.ingest.Addr(), "office", c.OfficeAddr(),
 		"villages", len(c.inventory().Villages()), "version", c.opt.Software)
 	g, gctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
+	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run, c.self.Run, c.rules.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
 		g.Go(func() error { return run(gctx) })
 	}
 	if c.alerts != nil {

@@ -507,3 +507,50 @@ func TestUsageFromHistoryToAlert(t *testing.T) {
 		t.Errorf("a district's surge is noticed %v after the first onset", d)
 	}
 }
+
+func TestFaster(t *testing.T) {
+	for name, data := range Files() {
+		fast, err := Faster(data, 10)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if ps := Check(Overlay(map[string][]byte{name: fast})); len(ps) > 0 {
+			t.Error(ps)
+		}
+		same, err := Faster(data, 1)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		before, after := groups(t, map[string][]byte{name: data}), groups(t, map[string][]byte{name: same})
+		p := parser.NewParser(parser.Options{})
+		for i := range before {
+			for j := range before[i].Rules {
+				expr, err := p.ParseExpr(before[i].Rules[j].Expr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before[i].Rules[j].Expr = expr.String()
+			}
+		}
+		if d := cmp.Diff(before, after); d != "" {
+			t.Errorf("%s, once as fast: %s", name, d)
+		}
+	}
+	fast, err := Faster([]byte(`groups: [{name: a, interval: 5m, query_offset: 2m, rules: [
+		{alert: A, expr: 'max_over_time(abs(pantau_village_state offset 70m)[25m:5m] offset -10m) > avg_over_time(pantau_village_state[3s])', for: 15m, keep_firing_for: 1h}]}]`), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := groups(t, map[string][]byte{"a": fast})[0]
+	r := g.Rules[0]
+	if g.Interval.String() != "30s" || g.QueryOffset.String() != "12s" || r.For.String() != "1m30s" || r.KeepFiringFor.String() != "6m" ||
+		r.Expr != "max_over_time(abs(pantau_village_state offset 7m)[2m30s:30s] offset -1m) > avg_over_time(pantau_village_state[1s])" {
+		t.Errorf("%s", fast)
+	}
+	if _, err := Faster([]byte("groups: [{}]"), 10); err == nil {
+		t.Error("no rule file was made faster")
+	}
+	if _, err := Faster(nil, 0); err == nil {
+		t.Error("by 0")
+	}
+}

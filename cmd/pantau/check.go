@@ -15,19 +15,23 @@ func checkCommand() *cobra.Command {
 	var config string
 	c := &cobra.Command{
 		Use:     "check --config FILE",
-		Short:   "Everything wrong with settings or an inventory, at once",
-		Example: "  pantau check --config /etc/pantau/pantau.yaml\n  pantau check inventory configs/klaten",
+		Short:   "Everything wrong with settings, an inventory or rules, at once",
+		Example: "  pantau check --config /etc/pantau/pantau.yaml\n  pantau check inventory configs/klaten\n  pantau check rules /etc/pantau/rules",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if config == "" {
-				return cli.Usage(errors.New("say what to check: --config FILE, or: pantau check inventory DIR"))
+				return cli.Usage(errors.New("say what to check: --config FILE, or: pantau check inventory DIR, or: pantau check rules DIR"))
 			}
 			s, err := loadServe(config)
 			if err != nil {
 				return cli.Usage(err)
 			}
 			fmt.Fprintln(c.OutOrStdout(), config+": good")
-			return checkInventory(c, s.Inventory)
+			err = checkInventory(c, s.Inventory)
+			if s.Rules.Dir != "" {
+				err = errors.Join(err, checkRules(c, s.Rules.Dir))
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file of `pantau serve`")
@@ -37,6 +41,12 @@ func checkCommand() *cobra.Command {
 		Example: "  pantau check inventory configs/klaten",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE:    func(c *cobra.Command, args []string) error { return checkInventory(c, args[0]) },
+	}, &cobra.Command{
+		Use:     "rules DIR",
+		Short:   "Everything wrong with a directory of rule files: file, line, what",
+		Example: "  pantau check rules /etc/pantau/rules",
+		Args:    cli.Args(cobra.ExactArgs(1)),
+		RunE:    func(c *cobra.Command, args []string) error { return checkRules(c, args[0]) },
 	})
 	return c
 }

@@ -62,6 +62,9 @@ type serveSettings struct {
 	Store struct {
 		Retention time.Duration `mapstructure:"retention"`
 	} `mapstructure:"store"`
+	Rules struct {
+		Dir string `mapstructure:"dir"`
+	} `mapstructure:"rules"`
 	LogLevel string `mapstructure:"log_level"`
 }
 
@@ -169,7 +172,7 @@ func serve(ctx context.Context, s *serveSettings) error {
 	}
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
-		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, Schematic: s.Schematic,
+		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, RuleDir: s.Rules.Dir, Schematic: s.Schematic,
 		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {
