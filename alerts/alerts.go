@@ -262,6 +262,11 @@ const (
 	never         = 1000 * time.Hour
 )
 
+// rulesAgain is how long after a start a rule may take to find again what it found
+// before: the probes deliver first, and a usage rule needs two looks, 5 minutes
+// apart. Until then what was told counts as going on.
+const rulesAgain = 30 * time.Minute
+
 // route makes receivers of the contacts that are valid now, if they have changed.
 func (s *Service) route(now time.Time) error {
 	inv := s.opt.Inventory()

@@ -76,7 +76,7 @@ func (s *Service) recall(ctx context.Context, now time.Time) error {
 		s.episodes.seen[e.Key] = now
 		for _, f := range e.Findings {
 			if f.Ended.IsZero() {
-				list = append(list, router.Alert{Labels: f.Labels, Annotations: f.Annotations, StartsAt: now, EndsAt: now.Add(3 * rulesEvery)})
+				list = append(list, router.Alert{Labels: f.Labels, Annotations: f.Annotations, StartsAt: now, EndsAt: now.Add(rulesAgain)})
 			}
 		}
 	}
