@@ -1,10 +1,12 @@
 package collector
 
 import (
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pantau-desa/pantau/collector/maintenance"
 	"github.com/pantau-desa/pantau/configs/inventory"
 )
 
@@ -13,8 +15,12 @@ func TestAliveWhileTheStatesAreJudged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	calendar, err := maintenance.Open(filepath.Join(t.TempDir(), "maintenance.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
-		c := &Collector{pulse: newPulse()}
+		c := &Collector{pulse: newPulse(), maintenance: calendar}
 		c.inv.Store(inv)
 		for range 3 {
 			time.Sleep(time.Minute)
