@@ -106,6 +106,9 @@ type Options struct {
 	// Figures reads the stored series, for the week's summary and for surges; nil:
 	// figures are not known.
 	Figures Figures
+	// SpeedMean is the mean time between two speed tests of a site, from which it
+	// follows how many were due; 0: that is not known.
+	SpeedMean time.Duration
 
 	Simulation bool
 	Logger     *slog.Logger          // nil: none

@@ -49,15 +49,16 @@ type Place struct{ Name, District string }
 
 // Past is an incident of the week.
 type Past struct {
-	ID       string
-	Kind     Kind
-	Since    time.Time
-	Lasted   time.Duration
-	Ongoing  bool
-	District string
-	Villages int
-	Cause    Cause
-	At       inventory.NodeType // where it broke
+	ID        string
+	Kind      Kind
+	Since     time.Time
+	Lasted    time.Duration
+	Ongoing   bool
+	District  string // empty: in several, Districts of them
+	Districts int
+	Villages  int
+	Cause     Cause
+	At        inventory.NodeType // where it broke
 }
 
 // Estimate is a median in bits per second, with its interval. N 0: not enough data.
@@ -230,7 +231,11 @@ func (v voice) week(g Digest) block {
 		if p.Kind != Outage {
 			what = v.kind(p.Kind).word
 		}
-		t.Rows = append(t.Rows, []cell{text(v.weekday(p.Since)), {Text: ln(span{Text: p.ID, Keep: true})}, text(p.District), text(v.plural(p.Villages, "desa", "village", "villages")), text(length), text(what)})
+		where := p.District
+		if where == "" {
+			where = v.plural(p.Districts, "kecamatan", "district", "districts")
+		}
+		t.Rows = append(t.Rows, []cell{text(v.weekday(p.Since)), {Text: ln(span{Text: p.ID, Keep: true})}, text(where), text(v.plural(p.Villages, "desa", "village", "villages")), text(length), text(what)})
 	}
 	b.Table = t
 	var note []string

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/pantau-desa/pantau/collector/portal/bahasa"
+	"github.com/pantau-desa/pantau/collector/portal/rank"
 	"github.com/pantau-desa/pantau/configs/inventory"
 )
 
@@ -177,11 +178,11 @@ func (l *land) shape(ps []point, district func(int) string) {
 		}
 	}
 	slices.Sort(lengths)
-	longest := 3.2 * quantile(lengths, 0.5) // NaN without triangles: none is used
+	longest := 3.2 * rank.Quantile(lengths, 0.5) // NaN without triangles: none is used
 	slices.Sort(nearest)
 	l.reach = 26
 	if len(triangles) > 0 {
-		l.reach = min(max(0.9*quantile(nearest, 0.5), 16), 40)
+		l.reach = min(max(0.9*rank.Quantile(nearest, 0.5), 16), 40)
 	}
 
 	inside := make(map[edge]point) // edge, as its triangle goes round: the triangle's middle

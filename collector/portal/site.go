@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pantau-desa/pantau/collector/portal/bahasa"
+	"github.com/pantau-desa/pantau/collector/portal/rank"
 	"github.com/pantau-desa/pantau/collector/state"
 	"github.com/pantau-desa/pantau/configs/inventory"
 )
@@ -135,9 +136,9 @@ func (r *siteReadings) without(name string, what reading, ss []sample, of string
 		return figure{Name: name, Value: unreadable, Short: true, Lines: []string{"angka tidak dapat dibaca saat ini"}}, true
 	case len(ss) == 0:
 		return figure{Name: name, Lines: []string{"n = 0 " + of + " dalam 24 jam"}}, true
-	case len(ss) < enough:
+	case len(ss) < rank.Enough:
 		return figure{Name: name, Value: "data belum cukup", Short: true,
-			Lines: []string{fmt.Sprintf("perlu %d %s", enough, of), basis(len(ss), of, last(ss).At, now)}}, true
+			Lines: []string{fmt.Sprintf("perlu %d %s", rank.Enough, of), basis(len(ss), of, last(ss).At, now)}}, true
 	}
 	return figure{}, false
 }
@@ -147,19 +148,19 @@ func (r *siteReadings) speedFigure(name string, what reading, ss []sample, inv *
 	newest := last(ss)
 	if none {
 		if f.Short && len(ss) > 0 {
-			f.Lines[0] = fmt.Sprintf("uji terakhir %s Mbps · perlu %d uji", bahasa.Mbps(newest.Value, 1), enough)
+			f.Lines[0] = fmt.Sprintf("uji terakhir %s Mbps · perlu %d uji", bahasa.Mbps(newest.Value, 1), rank.Enough)
 		}
 		return f
 	}
-	xs := sorted(values(ss, time.Time{}))
-	median := quantile(xs, 0.5)
+	xs := rank.Sorted(values(ss, time.Time{}))
+	median := rank.Quantile(xs, 0.5)
 	f = figure{Name: name, Value: bahasa.Mbps(median, 2), Unit: "Mbps"}
 	var parts []string
 	// The plan of the newest test: a median over a change of plan is of the new one's days too.
 	if s, ok := inv.Site(site.ID, newest.At); ok && s.Plan != nil {
 		parts = append(parts, bahasa.Percent(median/promised(*s.Plan), 0)+" dari paket")
 	}
-	if low, high, ok := medianRanks(len(xs)); ok {
+	if low, high, ok := rank.MedianRanks(len(xs)); ok {
 		parts = append(parts, bahasa.Between(bahasa.Mbps(xs[low-1], 2), bahasa.Mbps(xs[high-1], 2))+" (selang 95%)")
 	}
 	f.Lines = []string{strings.Join(parts, " · "), basis(len(ss), "uji", newest.At, now)}
@@ -170,8 +171,8 @@ func (r *siteReadings) minuteFigure(name string, what reading, ss []sample, now 
 	if f, none := r.without(name, what, ss, "ukuran", now); none {
 		return f
 	}
-	xs := sorted(values(ss, time.Time{}))
-	ms := func(q float64) string { return bahasa.Milliseconds(quantile(xs, q), 1) }
+	xs := rank.Sorted(values(ss, time.Time{}))
+	ms := func(q float64) string { return bahasa.Milliseconds(rank.Quantile(xs, q), 1) }
 	return figure{Name: name, Value: ms(0.5), Unit: "ms",
 		Lines: []string{bahasa.Between(ms(0.05), ms(0.95)) + " ms dalam 90% ukuran", basis(len(ss), "ukuran", last(ss).At, now)}}
 }
@@ -321,10 +322,10 @@ func (r *siteReadings) speedChart(inv *inventory.Inventory, site inventory.Site,
 	}
 	p := newPlot(sp, from, now, maxOf(plan*1.1, tests), segs)
 	legend := []legendItem{{Line: "dots", Text: "satu uji"}}
-	xs := sorted(values(tests, time.Time{}))
+	xs := rank.Sorted(values(tests, time.Time{}))
 	card.Chart = p.chart
 	p.Label = fmt.Sprintf("Kecepatan unduh %s terakhir: median %s Mbps dari %s uji, terendah %s, tertinggi %s.", sp.Word,
-		bahasa.Number(quantile(xs, 0.5), 1), bahasa.Count(len(xs)), bahasa.Number(xs[0], 1), bahasa.Number(xs[len(xs)-1], 1))
+		bahasa.Number(rank.Quantile(xs, 0.5), 1), bahasa.Count(len(xs)), bahasa.Number(xs[0], 1), bahasa.Number(xs[len(xs)-1], 1))
 	if sp.length > 7*24*time.Hour {
 		p.daily(tests, from, now)
 		legend = []legendItem{{Line: "dots", Text: "median sehari"}, {Line: "spread", Text: "P20 sampai P95"}}
@@ -400,8 +401,8 @@ func (p *plot) daily(tests []sample, from, now time.Time) {
 		if at.After(now) {
 			at = now
 		}
-		medians = append(medians, sample{at, quantile(xs, 0.5)})
-		low, high := point{p.x(at), p.y(quantile(xs, 0.2))}, point{p.x(at), p.y(quantile(xs, 0.95))}
+		medians = append(medians, sample{at, rank.Quantile(xs, 0.5)})
+		low, high := point{p.x(at), p.y(rank.Quantile(xs, 0.2))}, point{p.x(at), p.y(rank.Quantile(xs, 0.95))}
 		fmt.Fprintf(&spread, "M%s %sV%s", coordinate(low.X), coordinate(low.Y), coordinate(high.Y))
 		p.take(low, high)
 	}

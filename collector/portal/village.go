@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pantau-desa/pantau/collector/portal/bahasa"
+	"github.com/pantau-desa/pantau/collector/portal/rank"
 	"github.com/pantau-desa/pantau/collector/state"
 	"github.com/pantau-desa/pantau/configs/inventory"
 )
@@ -400,5 +401,5 @@ func medianOf(ss []sample) float64 {
 	if len(xs) == 0 {
 		return math.NaN()
 	}
-	return quantile(sorted(xs), 0.5)
+	return rank.Quantile(rank.Sorted(xs), 0.5)
 }

@@ -55,7 +55,7 @@ var rules = []rule{
 	{"probe/wire", []string{"probe/measure"}, "the wire is shared by both sides and stands on the vocabulary alone"},
 	{"probe", []string{"probe"}, "the probe imports nothing of the collector, and its settings are loaded by cmd"},
 	{"collector", []string{"collector", "alerts", "probe/measure", "probe/wire", "configs/inventory"}, "the collector knows of the probe only what comes over the wire"},
-	{"alerts", []string{"alerts", "collector/incident", "collector/state", "collector/portal/bahasa", "configs/inventory", "probe/measure"}, "alerts know what an incident is and count states, and know nothing of how either was found"},
+	{"alerts", []string{"alerts", "collector/incident", "collector/state", "collector/portal/bahasa", "collector/portal/rank", "configs/inventory", "probe/measure"}, "alerts know what an incident is and count states, and know nothing of how either was found"},
 	{"alerts/rules", []string{"collector/series", "configs/nearest"}, "rules are files; they are held against the catalogue and know nothing of who evaluates them"},
 	{"configs/nearest", nil, "words know no room"},
 	{"configs/inventory", []string{"probe/measure", "configs/inventory", "configs/nearest"}, "the inventory is facts"},

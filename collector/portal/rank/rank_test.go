@@ -1,4 +1,4 @@
-package portal
+package rank
 
 import (
 	"math"
@@ -15,12 +15,12 @@ func TestMedianRanks(t *testing.T) {
 		{6, 1, 6, true}, {8, 1, 8, true}, {9, 2, 8, true}, {10, 2, 9, true},
 		{20, 6, 15, true}, {30, 10, 21, true}, {60, 22, 39, true}, {90, 36, 55, true},
 	} {
-		low, high, ok := medianRanks(c.n)
+		low, high, ok := MedianRanks(c.n)
 		if ok != c.ok || ok && (low != c.low || high != c.high) {
 			t.Errorf("n = %d: ranks %d, %d, %v; want %d, %d, %v", c.n, low, high, ok, c.low, c.high, c.ok)
 		}
 	}
-	if low, high, ok := medianRanks(43200); !ok || low < 21300 || low > 21500 || high != 43201-low {
+	if low, high, ok := MedianRanks(43200); !ok || low < 21300 || low > 21500 || high != 43201-low {
 		t.Errorf("a month of minutes: %d, %d, %v", low, high, ok)
 	}
 }
@@ -30,7 +30,7 @@ func TestMedianRanks(t *testing.T) {
 func TestMedianRanksCover(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{6, 7, 11, 24, 60} {
-		low, high, _ := medianRanks(n)
+		low, high, _ := MedianRanks(n)
 		const rounds = 4000
 		missed := 0
 		for range rounds {
@@ -38,7 +38,7 @@ func TestMedianRanksCover(t *testing.T) {
 			for i := range xs {
 				xs[i] = r.ExpFloat64()
 			}
-			xs = sorted(xs)
+			xs = Sorted(xs)
 			if xs[low-1] > math.Ln2 || xs[high-1] < math.Ln2 {
 				missed++
 			}
@@ -52,11 +52,11 @@ func TestMedianRanksCover(t *testing.T) {
 func TestQuantile(t *testing.T) {
 	xs := []float64{1, 2, 3, 4}
 	for q, want := range map[float64]float64{0: 1, 0.5: 2.5, 1: 4} {
-		if got := quantile(xs, q); got != want {
+		if got := Quantile(xs, q); got != want {
 			t.Errorf("quantile(%v) = %v, want %v", q, got, want)
 		}
 	}
-	if got := quantile(nil, 0.5); !math.IsNaN(got) {
+	if got := Quantile(nil, 0.5); !math.IsNaN(got) {
 		t.Errorf("the median of nothing is %v", got)
 	}
 }

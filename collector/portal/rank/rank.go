@@ -1,16 +1,18 @@
-package portal
+// Package rank says what ordered figures tell without any assumption about their
+// distribution.
+package rank
 
 import (
 	"math"
 	"slices"
 )
 
-// enough is the smallest n of which a median is shown: of fewer, no two ranks
+// Enough is the smallest n of which a median is shown: of fewer, no two ranks
 // enclose the true one with 95%.
-const enough = 6
+const Enough = 6
 
-// quantile is the q-quantile (0 to 1) of sorted figures, linear between ranks.
-func quantile(sorted []float64, q float64) float64 {
+// Quantile is the q-quantile (0 to 1) of sorted figures, linear between ranks.
+func Quantile(sorted []float64, q float64) float64 {
 	if len(sorted) == 0 {
 		return math.NaN()
 	}
@@ -22,17 +24,18 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[low] + (sorted[low+1]-sorted[low])*(rank-float64(low))
 }
 
-func sorted(xs []float64) []float64 {
+// Sorted returns a sorted copy.
+func Sorted(xs []float64) []float64 {
 	out := slices.Clone(xs)
 	slices.Sort(out)
 	return out
 }
 
-// medianRanks are the ranks, from 1, of the two of n ordered figures that
+// MedianRanks are the ranks, from 1, of the two of n ordered figures that
 // enclose the true median with a confidence of at least 95%, without any
 // assumption about the distribution: the number of figures below the median is
 // binomial (n, 1/2). ok is false if n is too small for it.
-func medianRanks(n int) (low, high int, ok bool) {
+func MedianRanks(n int) (low, high int, ok bool) {
 	// Sum of the lower tail in logarithms: 2^-n is no float64 for large n.
 	logFactorial := func(k int) float64 { l, _ := math.Lgamma(float64(k) + 1); return l }
 	tail := 0.0
