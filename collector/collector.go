@@ -7,6 +7,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -350,7 +351,7 @@ func (c *Collector) openAlerts(context.Context) (err error) {
 		return nil
 	}
 	c.alerts, err = alerts.New(alerts.Options{Dir: c.path("alerts"), Settings: *c.opt.Alerts, Inventory: c.inventory, Incidents: c.incidents,
-		States: c.states.Snapshot, Figures: c.engine, Simulation: c.opt.Simulation, Logger: c.log, Registerer: c.reg})
+		States: c.states.Snapshot, Figures: c.engine, SpeedMean: cmp.Or(c.opt.Schedule.SpeedMean, 6*time.Hour), Simulation: c.opt.Simulation, Logger: c.log, Registerer: c.reg})
 	if err != nil {
 		return err
 	}
