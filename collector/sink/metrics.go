@@ -17,6 +17,7 @@ type Metrics struct {
 	refused    *prometheus.CounterVec
 	corrected  *prometheus.CounterVec
 	errors     *prometheus.CounterVec
+	operator   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics; reg may be nil.
@@ -34,11 +35,13 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		refused:    counter("pantau_sink_refused_samples_total", "Samples that the store did not take, by reason.", "reason"),
 		corrected:  counter("pantau_sink_corrected_results_total", "Results whose event time was corrected because the probe's wall clock was off."),
 		errors:     counter("pantau_sink_errors_total", "Failed writes, each of which is repeated until it succeeds."),
+		operator: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pantau_sink_needs_operator",
+			Help: "1 while the store turns the sink away for what only a person can mend, such as a token or a bucket that is not there; else 0."}, []string{"sink"}),
 	}
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.lag, m.records, m.unreadable, m.samples, m.held, m.refused, m.corrected, m.errors} {
+	for _, c := range []prometheus.Collector{m.lag, m.records, m.unreadable, m.samples, m.held, m.refused, m.corrected, m.errors, m.operator} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -49,6 +52,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 // start makes every series of a sink exist, so that a rate sees its first count.
 func (m *Metrics) start(sink string) {
 	m.lag.WithLabelValues(sink).Set(0)
+	m.operator.WithLabelValues(sink).Set(0)
 	m.samples.WithLabelValues(sink)
 	m.corrected.WithLabelValues(sink)
 	m.errors.WithLabelValues(sink)

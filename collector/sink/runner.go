@@ -31,6 +31,12 @@ const (
 	saveInterval  = 5 * time.Second // between two looks at whether the cursor may move
 	firstBackoff  = 100 * time.Millisecond
 	lastBackoff   = 30 * time.Second
+	// lastLater bounds what a store may ask for: a mistake of its own must not
+	// stop the sink for a day.
+	lastLater = 5 * time.Minute
+	// While it fails, a sink says so again after these.
+	remindFailing  = 15 * time.Minute
+	remindOperator = time.Minute
 )
 
 // Options are what a Runner needs; all but Linger and Now are required.
@@ -289,15 +295,20 @@ func (r *Runner) store(ctx context.Context, oldest time.Time) error {
 	if len(r.samples) == 0 {
 		return nil
 	}
-	lag := func() { m.lag.WithLabelValues(name).Set(max(r.opt.Now().Sub(oldest).Seconds(), 0)) }
-	var failed time.Time
+	lag := func() time.Duration {
+		d := max(r.opt.Now().Sub(oldest), 0)
+		m.lag.WithLabelValues(name).Set(d.Seconds())
+		return d
+	}
+	var trouble trouble
 	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
-		lag()
+		behind := lag()
 		refused, err := r.opt.Sink.Write(ctx, r.samples)
 		if err == nil {
-			if !failed.IsZero() {
-				r.log.Info("the sink takes samples again", "after", r.opt.Now().Sub(failed))
+			if !trouble.since.IsZero() {
+				r.log.Info("the sink takes samples again", "after", r.opt.Now().Sub(trouble.since))
 			}
+			m.operator.WithLabelValues(name).Set(0)
 			m.lag.WithLabelValues(name).Set(0)
 			m.samples.WithLabelValues(name).Add(float64(len(r.samples) - refused.Total()))
 			for why, n := range refused.byReason() {
@@ -309,14 +320,50 @@ func (r *Runner) store(ctx context.Context, oldest time.Time) error {
 			return ctx.Err()
 		}
 		m.errors.WithLabelValues(name).Inc()
-		if failed.IsZero() {
-			failed = r.opt.Now()
-			r.log.Error("the sink fails; its records wait in the journal", "err", err)
+		needsOperator := errors.Is(err, ErrOperator)
+		m.operator.WithLabelValues(name).Set(number(needsOperator))
+		if trouble.say(r.opt.Now(), needsOperator) {
+			r.log.Error("the sink fails; its records wait in the journal", "err", err, "behind", behind, "since", trouble.since)
 		}
-		if !sleep(ctx, backoff) {
+		wait := backoff
+		if later := (*Later)(nil); errors.As(err, &later) {
+			wait = max(wait, min(later.After, lastLater))
+		}
+		if !sleep(ctx, wait) {
 			return ctx.Err()
 		}
 	}
+}
+
+// trouble is what was said of a sink that fails: at once, when waiting turns out
+// to be of no use, and again from time to time.
+type trouble struct {
+	since, said time.Time
+	operator    bool
+}
+
+// say reports whether a failure at an instant is to be told.
+func (t *trouble) say(now time.Time, operator bool) bool {
+	remind := remindFailing
+	if operator {
+		remind = remindOperator
+	}
+	if !t.since.IsZero() && now.Sub(t.said) < remind && (t.operator || !operator) {
+		t.operator = operator
+		return false
+	}
+	if t.since.IsZero() {
+		t.since = now
+	}
+	t.said, t.operator = now, operator
+	return true
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (r *Runner) move(to journal.Position) {

@@ -3,11 +3,14 @@ package sink_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -319,18 +322,145 @@ func TestAFailingSinkWaits(t *testing.T) {
 	}
 }
 
+// line is one line of a log.
+type line struct {
+	at    time.Time
+	level slog.Level
+	text  string
+}
+
+// notes is a log handler that keeps what is said and when.
+type notes struct {
+	mu    sync.Mutex
+	lines []line
+}
+
+func (n *notes) Enabled(context.Context, slog.Level) bool { return true }
+func (n *notes) WithAttrs([]slog.Attr) slog.Handler       { return n }
+func (n *notes) WithGroup(string) slog.Handler            { return n }
+func (n *notes) Handle(_ context.Context, r slog.Record) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, line{time.Now(), r.Level, r.Message})
+	return nil
+}
+
+func (n *notes) errors() (at []time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.lines {
+		if l.level == slog.LevelError {
+			at = append(at, l.at)
+		}
+	}
+	return at
+}
+
+// newRigLater is newRig in a bubble, whose clock begins in the year 2000, when
+// there was no inventory.
+func newRigLater(t *testing.T) *rig {
+	t.Helper()
+	time.Sleep(time.Until(seriestest.Moved()))
+	return newRig(t)
+}
+
+// What a failed write means for the wait, for what is said and for the metric.
+func TestDecisionsOfAFailingSink(t *testing.T) {
+	const watched = 40 * time.Minute
+	person := fmt.Errorf("401 Unauthorized: %w", sink.ErrOperator)
+	for _, c := range []struct {
+		name   string
+		err    error
+		writes [2]int // at least, at most, in the time watched
+		said   int
+		needs  float64
+	}{
+		{"down", errors.New("connection refused"), [2]int{80, 100}, 3, 0},                                    // every 30 s; at 0, 15 and 30 min
+		{"for a person", person, [2]int{80, 100}, 40, 1},                                                     // every minute
+		{"asked to wait", &sink.Later{Err: errors.New("429"), After: 2 * time.Minute}, [2]int{20, 21}, 3, 0}, // every 2 min
+		{"asked to wait a day", &sink.Later{Err: errors.New("503"), After: 24 * time.Hour}, [2]int{8, 9}, 3, 0},
+		{"asked to wait a moment", &sink.Later{Err: person, After: time.Millisecond}, [2]int{80, 100}, 40, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRigLater(t)
+				s, log, inv := &shelf{}, &notes{}, seriestest.Inventory(t)
+				s.set(c.err)
+				run, err := sink.NewRunner(sink.Options{Name: "test", Sink: s, Journal: r.journal, Cursor: r.cursor(), Linger: -1,
+					Inventory: func() *inventory.Inventory { return inv }, Metrics: r.metrics, Logger: slog.New(log)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				stop := r.start(run)
+				at := r.batch()
+				time.Sleep(watched)
+				if _, writes := s.count(); writes < c.writes[0] || writes > c.writes[1] {
+					t.Errorf("%d writes in %v", writes, watched)
+				}
+				if n := len(log.errors()); n < c.said-1 || n > c.said+1 {
+					t.Errorf("said %d times in %v: %v", n, watched, log.errors())
+				}
+				if got := gauge(t, r.reg, "pantau_sink_needs_operator"); got != c.needs {
+					t.Errorf("needs an operator: %v", got)
+				}
+				s.set(nil)
+				time.Sleep(5 * time.Minute) // the longest wait
+				r.wait(run, at)
+				if got := gauge(t, r.reg, "pantau_sink_needs_operator"); got != 0 {
+					t.Errorf("mended, it still needs an operator: %v", got)
+				}
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestThatAPersonIsNeededIsSaidAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigLater(t)
+		s, log, inv := &shelf{}, &notes{}, seriestest.Inventory(t)
+		s.set(errors.New("connection refused"))
+		run, err := sink.NewRunner(sink.Options{Name: "test", Sink: s, Journal: r.journal, Cursor: r.cursor(), Linger: -1,
+			Inventory: func() *inventory.Inventory { return inv }, Metrics: r.metrics, Logger: slog.New(log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := r.start(run)
+		r.batch()
+		time.Sleep(time.Minute)
+		if n := len(log.errors()); n != 1 {
+			t.Errorf("said %d times in the first minute", n)
+		}
+		s.set(sink.ErrOperator) // the server is back, and the token is not good
+		time.Sleep(31 * time.Second)
+		if n := len(log.errors()); n != 2 {
+			t.Errorf("said %d times", n)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func lag(t *testing.T, reg *prometheus.Registry) float64 {
+	t.Helper()
+	return gauge(t, reg, "pantau_sink_lag_seconds")
+}
+
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "pantau_sink_lag_seconds" {
+		if f.GetName() == name {
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatal("no lag")
+	t.Fatalf("no %s", name)
 	return 0
 }
 

@@ -11,6 +11,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pantau-desa/pantau/collector/series"
@@ -21,7 +22,8 @@ type Sink interface {
 	// Write stores samples. Writing the same again changes nothing, in any order
 	// and after a restart. Samples that the store will never take are refused,
 	// not an error. After an error any part may have been stored; the same
-	// samples are written again later.
+	// samples are written again later: after an increasing time of the runner's
+	// choice, or as the error says ([ErrOperator], [Later]).
 	Write(ctx context.Context, samples []series.Sample) (Refused, error)
 	// Settle is for how long what Write returned for may still be lost when the
 	// machine (not the program) stops dead; 0 if it is durable at once.
@@ -29,6 +31,20 @@ type Sink interface {
 	// Close makes all that was written durable.
 	Close() error
 }
+
+// ErrOperator is wrapped by the error of a write that waiting alone does not
+// mend: a person must change something here or at the store. The write is tried
+// again all the same, and the runner says so more often.
+var ErrOperator = errors.New("somebody must mend this")
+
+// Later is the error of a store that said for how long it wants to be left alone.
+type Later struct {
+	Err   error
+	After time.Duration
+}
+
+func (l *Later) Error() string { return l.Err.Error() }
+func (l *Later) Unwrap() error { return l.Err }
 
 // Refused counts the samples that a store did not take.
 type Refused struct {

@@ -54,11 +54,12 @@ var rules = []rule{
 	{"probe/clock", []string{"probe/measure"}, "clocks know the vocabulary only"},
 	{"probe/wire", []string{"probe/measure"}, "the wire is shared by both sides and stands on the vocabulary alone"},
 	{"probe", []string{"probe"}, "the probe imports nothing of the collector, and its settings are loaded by cmd"},
-	{"collector", []string{"collector", "alerts", "probe/measure", "probe/wire", "configs/inventory"}, "the collector knows of the probe only what comes over the wire"},
+	{"collector", []string{"collector", "alerts", "probe/measure", "probe/wire", "configs/inventory", "configs/secret"}, "the collector knows of the probe only what comes over the wire"},
 	{"alerts", []string{"alerts", "collector/incident", "collector/state", "collector/portal/bahasa", "collector/portal/rank", "configs/inventory", "probe/measure"}, "alerts know what an incident is and count states, and know nothing of how either was found"},
 	{"alerts/rules", []string{"collector/series", "configs/nearest"}, "rules are files; they are held against the catalogue and know nothing of who evaluates them"},
 	{"configs/nearest", nil, "words know no room"},
 	{"configs/inventory", []string{"probe/measure", "configs/inventory", "configs/nearest"}, "the inventory is facts"},
+	{"configs/secret", nil, "a secret knows no room"},
 	{"configs/klaten", nil, "an example is data"},
 	{"configs/settings", []string{"configs/settings", "configs/nearest"}, "settings are read for any room and know none"},
 	{"dashboards", nil, "dashboards are text: what they name is held against the other rooms by tests"},
@@ -78,6 +79,7 @@ var external = map[string][]string{
 	"github.com/wneessen/go-mail":        {"alerts/outbox"},
 	"github.com/emersion":                {"alerts/outbox/smtptest"},
 	"github.com/prometheus/alertmanager": {"alerts"},
+	"github.com/influxdata":              {"collector/sink/influx"},
 	// Not the folder itself: the programs carry the JSON, not what makes it.
 	"github.com/grafana/grafana-foundation-sdk": {"dashboards/build"},
 }
