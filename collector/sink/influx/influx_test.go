@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -30,8 +32,8 @@ func open(t testing.TB, o influx.Options) *influx.Sink {
 	return s
 }
 
-// read returns all that a database holds, as the series it was made of. Facts are
-// labels again.
+// read returns all figures that a database holds, as the series they were made of.
+// Facts are labels again.
 func read(t testing.TB, server *influxtest.Server, db string) sinktest.Content {
 	t.Helper()
 	out := sinktest.Content{}
@@ -51,11 +53,12 @@ func read(t testing.TB, server *influxtest.Server, db string) sinktest.Content {
 				}
 			}
 			for i, column := range s.Columns[1:] {
-				if _, isFact := facts[column]; isFact || row[i+1] == nil {
+				v, isNumber := row[i+1].(float64)
+				if _, isFact := facts[column]; isFact || !isNumber {
 					continue
 				}
 				key := seriesOf(column, s.Tags, facts)
-				out[key] = append(out[key], sinktest.Point{T: at, V: row[i+1].(float64)})
+				out[key] = append(out[key], sinktest.Point{T: at, V: v})
 			}
 		}
 	}
@@ -101,4 +104,14 @@ func TestConformance(t *testing.T) {
 			Endless:    true,
 		}
 	})
+}
+
+// diff compares what the journal says with what a store holds; "" if it is the
+// same.
+func diff(want, got sinktest.Content) string {
+	d := gocmp.Diff(want, got)
+	if d == "" {
+		return ""
+	}
+	return fmt.Sprintf("(journal, InfluxDB): %.3000s", d)
 }

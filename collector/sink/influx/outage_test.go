@@ -14,7 +14,6 @@ import (
 	"github.com/pantau-desa/pantau/collector/series/seriestest"
 	"github.com/pantau-desa/pantau/collector/sink/influx"
 	"github.com/pantau-desa/pantau/collector/sink/influx/influxtest"
-	"github.com/pantau-desa/pantau/collector/sink/sinktest"
 	"github.com/pantau-desa/pantau/collector/state"
 )
 
@@ -184,14 +183,12 @@ func (w *world) complete(server *influxtest.Server, db string) (total int64) {
 		w.t.Errorf("counts of figures (journal, InfluxDB): %s", d)
 	}
 	if os.Getenv(soak) == "" {
-		if d := cmp.Diff(w.expected(), read(w.t, server, db), sameNumber); d != "" {
-			w.t.Errorf("(journal, InfluxDB): %.3000s", d)
+		if d := diff(w.expected(), read(w.t, server, db)); d != "" {
+			w.t.Error(d)
 		}
 	}
 	return total
 }
-
-var sameNumber = cmp.Comparer(func(a, b sinktest.Point) bool { return a == b })
 
 // heap is what is in use after a collection, in bytes.
 func heap() uint64 {

@@ -70,7 +70,9 @@ func Start(t testing.TB, opt Options) *Server {
 			l.Close()
 			s.Restart()
 			if opt.User != "" {
+				s.opt.User = "" // the first user is made by nobody
 				s.InfluxQL("", fmt.Sprintf("CREATE USER %q WITH PASSWORD '%s' WITH ALL PRIVILEGES", opt.User, opt.Password))
+				s.opt.User = opt.User
 			}
 			return s
 		}
@@ -193,11 +195,14 @@ type Series struct {
 func (s *Server) InfluxQL(db, query string) []Series {
 	s.t.Helper()
 	ask := url.Values{"db": {db}, "q": {query}, "epoch": {"ms"}}
-	if s.opt.User != "" {
-		ask.Set("u", s.opt.User)
-		ask.Set("p", s.opt.Password)
+	req, err := http.NewRequest(http.MethodPost, s.URL()+"/query?"+ask.Encode(), nil)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	resp, err := http.PostForm(s.URL()+"/query", ask)
+	if s.opt.User != "" {
+		req.SetBasicAuth(s.opt.User, s.opt.Password)
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
