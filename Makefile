@@ -9,13 +9,15 @@ LDFLAGS   := -s -w $(STAMP)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROMTOOL    := github.com/prometheus/prometheus/cmd/promtool@$(shell $(GO) list -m -f '{{.Version}}' github.com/prometheus/prometheus)
 PINT        := github.com/cloudflare/pint@v0.87.0
+# A real server that the InfluxDB sink is tested against: it has v2 writes, InfluxQL and Flux.
+INFLUXD     := github.com/influxdata/influxdb/cmd/influxd@v1.8.3
 
 # The boxes in the villages: GOARCH, and what else the target needs.
 PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
 PROBE_MAX_BYTES := 15728640
 
 .DEFAULT_GOAL := build
-.PHONY: build install test test-short unit lint tidy generate drift cross bench bench-truth fuzz packages-needed clean
+.PHONY: build install test test-short unit lint tidy generate drift cross bench bench-truth soak fuzz packages-needed clean
 
 build: ## both binaries into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau ./cmd/pantau
@@ -52,7 +54,7 @@ install: ## what `make build` built, with units and settings; settings that exis
 # Rooms whose tests measure rates and times: not beside others.
 TIMED := /probe/(instrument|netlab|ledger)|/cmd/pantau
 
-test: packages-needed lint drift cross $(TOOLS)/promtool $(TOOLS)/pint ## all that proves the project, but the long demo, real-time waits and soaks
+test: packages-needed lint drift cross $(TOOLS)/promtool $(TOOLS)/pint $(TOOLS)/influxd ## all that proves the project, but the long demo, real-time waits and soaks
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(TIMED)')
 	@echo "what measures in real time, one after the other"
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -p 1 -timeout 15m $$($(GO) list ./... | grep -E '$(TIMED)')
@@ -83,6 +85,9 @@ $(TOOLS)/pint: Makefile
 	@mkdir -p $(TOOLS)
 	dir=$$($(GO) mod download -json $(PINT) | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$$/\1/p'); test -n "$$dir"; \
 	  cd "$$dir" && GOFLAGS=-mod=readonly $(GO) build -trimpath -o $@ ./cmd/pint && touch $@
+
+$(TOOLS)/influxd:
+	GOBIN=$(TOOLS) $(GO) install $(INFLUXD)
 
 PROTOS := $(shell find probe collector -name '*.proto')
 
@@ -115,6 +120,10 @@ OUT ?= truth
 bench-truth: packages-needed ## speed instruments against lines of known rate; OUT=DIR; goes on where it was broken off; needs root
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/pantau-lab ./cmd/pantau-lab
 	$(BIN)/pantau-lab truth --out $(OUT)
+
+OUTAGE ?= 10m
+soak: $(TOOLS)/influxd ## what takes its real time: the InfluxDB server away for OUTAGE
+	PATH="$(TOOLS):$$PATH" PANTAU_SOAK_OUTAGE=$(OUTAGE) $(GO) test -v -count 1 -timeout 2h -run TestOutageLosesNothing ./collector/sink/influx
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for a while

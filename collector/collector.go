@@ -46,6 +46,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/registry"
 	"github.com/pantau-desa/pantau/collector/selfmetrics"
 	"github.com/pantau-desa/pantau/collector/sink"
+	"github.com/pantau-desa/pantau/collector/sink/influx"
 	"github.com/pantau-desa/pantau/collector/sink/tsdb"
 	"github.com/pantau-desa/pantau/collector/state"
 	"github.com/pantau-desa/pantau/collector/uplink"
@@ -79,6 +80,8 @@ type Options struct {
 	Uplink     []string
 	UplinkDial func(ctx context.Context, network, address string) (net.Conn, error)
 	Retention  time.Duration // of the embedded store; 0: 400 days
+	// Influx gets a copy of every sample; nil: there is none.
+	Influx *influx.Options
 	// RuleDir holds rule files beside, or instead of, the built-in ones; empty: none.
 	// Notify is told of the alerts that rules find, beside the mails; nil: nobody. See
 	// evaluator.Options.
@@ -107,6 +110,7 @@ type Collector struct {
 	registry    *registry.Registry
 	store       *tsdb.DB
 	runner      *sink.Runner
+	copies      *sink.Runner // to InfluxDB; nil: none
 	maintenance *maintenance.Calendar
 	states      *state.Engine
 	incidents   *incident.Engine
@@ -320,20 +324,42 @@ func (c *Collector) sites(at time.Time) []state.Site {
 }
 
 func (c *Collector) openStore(context.Context) (err error) {
-	c.store, err = tsdb.Open(tsdb.Options{Dir: c.path("tsdb"), Retention: c.opt.Retention, Logger: c.log, Registerer: c.reg})
+	metrics, err := sink.NewMetrics(c.reg)
 	if err != nil {
 		return err
 	}
-	metrics, err := sink.NewMetrics(c.reg)
-	if err == nil {
-		c.runner, err = sink.NewRunner(sink.Options{Name: "tsdb", Sink: c.store, Journal: c.journal,
-			Cursor: journal.NewCursor(c.path("tsdb", "cursor")), Inventory: c.inventory, Metrics: metrics, Logger: c.log})
-	}
+	c.store, err = tsdb.Open(tsdb.Options{Dir: tsdbDir(c.opt.DataDir), Retention: c.opt.Retention, Logger: c.log, Registerer: c.reg})
 	if err != nil {
-		return errors.Join(err, c.store.Close())
+		return err
 	}
-	c.closeLater(c.runner.Close)
-	return nil
+	if c.runner, err = c.carry(SinkTSDB, c.store, tsdbCursor(c.opt.DataDir), metrics); err != nil {
+		return err
+	}
+	if c.opt.Influx == nil {
+		return nil
+	}
+	o := *c.opt.Influx
+	o.Logger = c.log
+	cursor, err := influxCursor(c.opt.DataDir, o)
+	if err != nil {
+		return err
+	}
+	copies, err := influx.New(o)
+	if err != nil {
+		return err
+	}
+	c.copies, err = c.carry(SinkInflux, copies, cursor, metrics)
+	return err
+}
+
+// carry makes the runner of a store, and has both closed later.
+func (c *Collector) carry(name string, s sink.Sink, cursor *journal.Cursor, metrics *sink.Metrics) (*sink.Runner, error) {
+	r, err := sink.NewRunner(sink.Options{Name: name, Sink: s, Journal: c.journal, Cursor: cursor, Inventory: c.inventory, Metrics: metrics, Logger: c.log})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	c.closeLater(r.Close)
+	return r, nil
 }
 
 func (c *Collector) openQuery(context.Context) (err error) {
@@ -381,7 +407,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.log.Info("collector runs", "ingest", c.ingest.Addr(), "office", c.OfficeAddr(),
 		"villages", len(c.inventory().Villages()), "version", c.opt.Software)
 	g, gctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run, c.self.Run, c.rules.Run, c.ingest.Run, c.admin.Run, c.serveOffice} {
+	all := []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run,
+		c.self.Run, c.rules.Run, c.ingest.Run, c.admin.Run, c.serveOffice}
+	if c.copies != nil {
+		all = append(all, c.copies.Run)
+	}
+	for _, run := range all {
 		g.Go(func() error { return run(gctx) })
 	}
 	if c.alerts != nil {

@@ -21,6 +21,6 @@ func main() {
 		Version: probe.Version(),
 	}
 	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand(), maintenanceCommand(), silenceCommand(),
-		reloadCommand(), dashboardsCommand(), rulesCommand())
+		reloadCommand(), rebuildCommand(), dashboardsCommand(), rulesCommand())
 	os.Exit(cli.Main(root))
 }

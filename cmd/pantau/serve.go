@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +20,9 @@ import (
 	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/provision"
+	"github.com/pantau-desa/pantau/collector/sink/influx"
 	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/configs/secret"
 	"github.com/pantau-desa/pantau/configs/settings"
 	"github.com/pantau-desa/pantau/probe"
 )
@@ -65,7 +69,54 @@ type serveSettings struct {
 	Rules struct {
 		Dir string `mapstructure:"dir"`
 	} `mapstructure:"rules"`
-	LogLevel string `mapstructure:"log_level"`
+	Influx   influxSettings `mapstructure:"influx"`
+	LogLevel string         `mapstructure:"log_level"`
+}
+
+// influxSettings say which InfluxDB gets a copy of every sample; without a URL none
+// does.
+type influxSettings struct {
+	URL       string      `mapstructure:"url"`
+	Org       string      `mapstructure:"org"`
+	Bucket    string      `mapstructure:"bucket"`
+	Token     secret.Text `mapstructure:"token"`
+	TokenFile string      `mapstructure:"token_file"`
+}
+
+// credentials is where systemd puts a service's secrets while the service runs: that
+// they are not there is no mistake in the settings.
+const credentials = "/run/credentials/"
+
+// options is nil if there is no such server.
+func (s influxSettings) options() (*influx.Options, error) {
+	if s.URL == "" {
+		return nil, nil
+	}
+	o := &influx.Options{URL: s.URL, Org: s.Org, Bucket: s.Bucket, Token: s.Token}
+	if s.TokenFile != "" {
+		var err error
+		if o.Token, err = secret.Read(s.TokenFile); err != nil {
+			return nil, fmt.Errorf("influx.token_file: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// check says what is wrong, by key within the section.
+func (s influxSettings) check() map[string]string {
+	if s == (influxSettings{}) {
+		return nil
+	}
+	if s.URL == "" {
+		return map[string]string{"url": "is empty, but other keys of the section are set: name the server, or take them out"}
+	}
+	wrong := influx.Options{URL: s.URL, Org: s.Org, Bucket: s.Bucket, Token: s.Token}.Check()
+	if s.Token != "" && s.TokenFile != "" {
+		wrong["token"] = "is set beside token_file: keep one of them"
+	} else if _, err := s.options(); err != nil && !(errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(s.TokenFile, credentials)) {
+		wrong["token_file"] = strings.TrimPrefix(err.Error(), "influx.token_file: ")
+	}
+	return wrong
 }
 
 func defaultServe() serveSettings {
@@ -125,6 +176,9 @@ func (s *serveSettings) Check() map[string]string {
 	if d := s.Store.Retention; d != 0 && d < 3*24*time.Hour {
 		wrong["store.retention"] = fmt.Sprintf("%v is less than 3d: late results would have nowhere to go", d)
 	}
+	for key, what := range s.Influx.check() {
+		wrong["influx."+key] = what
+	}
 	if _, ok := cli.Level(s.LogLevel); !ok {
 		wrong["log_level"] = "is not one of debug, info, warn, error"
 	}
@@ -166,13 +220,17 @@ func serve(ctx context.Context, s *serveSettings) error {
 		return fmt.Errorf("office.listen: %w", err)
 	}
 	log := cli.Logger(os.Stderr, level)
+	copies, err := s.Influx.options()
+	if err != nil {
+		return cli.Usage(errors.Join(err, closeQuietly(office)))
+	}
 	mail, err := s.Mail.alerts()
 	if err != nil {
 		return errors.Join(cli.Usage(err), closeQuietly(office))
 	}
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
-		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, RuleDir: s.Rules.Dir, Schematic: s.Schematic,
+		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, RuleDir: s.Rules.Dir, Influx: copies, Schematic: s.Schematic,
 		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {

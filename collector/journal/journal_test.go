@@ -595,3 +595,47 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+func TestSince(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, small(dir))
+	if p, err := j.Since(time.Now()); err != nil || p != (Position{}) {
+		t.Errorf("an empty journal: %v, %v", p, err)
+	}
+	const n = 600 // several segments, a record each nanosecond
+	at := make([]Position, n)
+	for id := range n {
+		if id == n/2 { // another life
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			j = open(t, small(dir))
+		}
+		at[id] = mustAppend(t, j, record(uint64(id), 2000))
+	}
+	if at[n-1].Segment < 5 {
+		t.Fatalf("only %d segments", at[n-1].Segment)
+	}
+	for id := range n {
+		p, err := j.Since(record(uint64(id), 1).ReceivedAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The segment of the record, or the one before if it is its first.
+		if !p.Before(at[id]) && p != at[id] || p.Segment+1 < at[id].Segment {
+			t.Fatalf("since record %d at %v: %v", id, at[id], p)
+		}
+		r := j.NewReader(p)
+		rec, _, err := r.TryNext()
+		if err != nil || idOf(t, rec) > uint64(id) {
+			t.Fatalf("since record %d: it begins with %d, %v", id, idOf(t, rec), err)
+		}
+		r.Close()
+	}
+	if p, err := j.Since(time.Unix(0, 0)); err != nil || p != (Position{}) {
+		t.Errorf("since ever: %v, %v", p, err)
+	}
+	if p, err := j.Since(time.Unix(2_000_000_000, 0)); err != nil || p.Segment != at[n-1].Segment {
+		t.Errorf("since later: %v, %v; the last is at %v", p, err, at[n-1])
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // ErrPosition is wrapped by a reader's error if its position cannot be one of
@@ -130,6 +131,33 @@ func (r *Reader) TryNext() (Record, Position, error) {
 		if at < end {
 			return rec, Position{seg.number, at}, nil
 		}
+	}
+}
+
+// Since returns a position behind which all records lie that were received at an
+// instant or later: the beginning of a segment, so older ones lie behind it too.
+// It goes by the clock of receipt, and by the first record of each segment: if the
+// clock was ever set back, ask for an instant that much earlier.
+func (j *Journal) Since(t time.Time) (Position, error) {
+	var before Position
+	for n := uint64(0); ; {
+		seg, _, _, ok := j.segmentFrom(n)
+		if !ok {
+			return before, nil
+		}
+		begin := Position{seg.number, dataStart}
+		r := j.NewReader(begin)
+		rec, at, err := r.TryNext()
+		if err = errors.Join(err, r.Close()); errors.Is(err, io.EOF) {
+			return before, nil
+		}
+		if err != nil {
+			return Position{}, err
+		}
+		if !rec.ReceivedAt.Before(t) {
+			return before, nil
+		}
+		before, n = begin, at.Segment+1 // a segment may hold nothing that can be read
 	}
 }
 

@@ -61,6 +61,7 @@ func holds(t *testing.T, server *influxtest.Server, db string, samples ...series
 // What becomes of two samples when a server answers a write with something else
 // than 204.
 func TestDecisions(t *testing.T) {
+	t.Parallel()
 	const (
 		later = "later"        // tried again, as after an outage
 		ask   = "ask a person" // tried again, loudly
@@ -162,6 +163,7 @@ func TestDecisions(t *testing.T) {
 }
 
 func TestAServerThatIsNotThere(t *testing.T) {
+	t.Parallel()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +189,11 @@ func TestAServerThatIsNotThere(t *testing.T) {
 		{"TLS without https", strings.Replace(secure.URL, "https", "http", 1), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := open(t, influx.Options{URL: c.url, Org: org, Bucket: "b", Timeout: 500 * time.Millisecond})
+			o := influx.Options{URL: c.url, Org: org, Bucket: "b"}
+			if c.name == "nobody answers" {
+				o.Timeout = 300 * time.Millisecond
+			}
+			s := open(t, o)
 			refused, err := s.Write(t.Context(), minutes("jitter_seconds", "site-a", 2))
 			if err == nil || refused.Total() != 0 || errors.Is(err, sink.ErrOperator) != c.ask {
 				t.Errorf("refused %+v, %v", refused, err)
@@ -199,6 +205,7 @@ func TestAServerThatIsNotThere(t *testing.T) {
 // Points that InfluxDB refuses are found among many; all others are stored, and
 // what follows too.
 func TestBadPointsAreFoundAmongGoodOnes(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{})
 	const db = "pantau"
 	server.Create(db)
@@ -244,6 +251,7 @@ func TestBadPointsAreFoundAmongGoodOnes(t *testing.T) {
 }
 
 func TestPointsOlderThanTheBucketKeeps(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{})
 	const db = "pantau"
 	server.Create(db)
@@ -264,6 +272,7 @@ func TestPointsOlderThanTheBucketKeeps(t *testing.T) {
 // A wrong token, a missing right and a missing bucket wait loudly and lose
 // nothing: once they are mended all is there.
 func TestWhatAPersonMustMendWaits(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{User: "admin", Password: "kunci"})
 	server.InfluxQL("", "CREATE USER pantau WITH PASSWORD 'rahasia'")
 	w := newWorld(t, seriestest.Inventory(t))
@@ -304,6 +313,7 @@ func TestWhatAPersonMustMendWaits(t *testing.T) {
 
 // A server that hangs holds up its own sink alone, and not even that from ending.
 func TestAServerThatHangs(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{})
 	server.Create("pantau")
 	server.Stop()

@@ -92,6 +92,7 @@ func seriesOf(field string, tags, facts map[string]string) string {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{})
 	sinktest.Run(t, func(t testing.TB, dir string, now func() time.Time) sinktest.Store {
 		sum := sha256.Sum256([]byte(dir))

@@ -229,6 +229,7 @@ func same(a, b table) bool {
 }
 
 func TestThreeLanguagesGiveTheSame(t *testing.T) {
+	t.Parallel()
 	server := influxtest.Start(t, influxtest.Options{Flux: true})
 	server.Create("pantau")
 	w, end := lived(t)

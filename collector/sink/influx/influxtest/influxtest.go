@@ -24,7 +24,7 @@ import (
 	influxdb "github.com/influxdata/influxdb-client-go/v2"
 )
 
-// program is what `make` builds into .tools.
+// program is what the Makefile builds into .tools.
 const program = "influxd"
 
 // patience is how long a server may take to answer on a busy machine.
@@ -54,7 +54,7 @@ type Server struct {
 func Start(t testing.TB, opt Options) *Server {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		const why = "influxd is not in the path: `make .tools/influxd` builds it, `make test` adds .tools to the path"
+		const why = "influxd is not in the path: `make test` builds it into .tools"
 		if os.Getenv("CI") == "true" {
 			t.Fatal(why)
 		}
