@@ -307,7 +307,7 @@ func TestPanelsAreWhole(t *testing.T) {
 				if p.Options.Tooltip == nil || p.Options.Tooltip.Mode != "multi" || p.Options.Legend == nil {
 					t.Errorf("%s: tooltip %v, legend %v", at, p.Options.Tooltip, p.Options.Legend)
 				}
-				if p.FieldConfig.Defaults.Custom.SpanNulls != false {
+				if joins := p.FieldConfig.Defaults.Custom.SpanNulls; joins != false && joins != nil {
 					t.Errorf("%s: joins values across a gap", at)
 				}
 			}

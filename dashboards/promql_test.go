@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/pantau-desa/pantau/alerts/outbox"
@@ -50,7 +51,7 @@ func queries(t *testing.T) []dashboards.Query {
 
 // Every query is PromQL over metrics and labels that there are.
 func TestQueriesHoldAgainstTheCatalogue(t *testing.T) {
-	known := metrics(t)
+	known, values := metrics(t)
 	for _, q := range queries(t) {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.Fill(example()))
 		if err != nil {
@@ -60,13 +61,17 @@ func TestQueriesHoldAgainstTheCatalogue(t *testing.T) {
 		parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
 			switch n := n.(type) {
 			case *parser.VectorSelector:
-				labels, ok := known[n.Name]
+				names, ok := known[n.Name]
 				if !ok {
 					t.Errorf("%v: nobody makes %s", q, n.Name)
 				}
 				for _, m := range n.LabelMatchers {
-					if m.Name != model.MetricNameLabel && !slices.Contains(labels, m.Name) {
+					if m.Name != model.MetricNameLabel && !slices.Contains(names, m.Name) {
 						t.Errorf("%v: %s has no label %s", q, n.Name, m.Name)
+					}
+					// Of its own metrics the collector shows every value from the start.
+					if of := values[n.Name]; m.Type == labels.MatchEqual && of != nil && !slices.Contains(of, m.Name+"="+m.Value) {
+						t.Errorf("%v: %s is never %s=%q", q, n.Name, m.Name, m.Value)
 					}
 				}
 			case *parser.AggregateExpr:
@@ -169,28 +174,31 @@ func legend(t *testing.T, q dashboards.Query, expr parser.Expr, known map[string
 }
 
 // metrics are all that is in the data source, with their labels: the catalogue,
-// and what a real collector says of itself.
-func metrics(t *testing.T) map[string][]string {
+// and what a real collector says of itself. Of the latter it returns the values of
+// labels too, as label=value.
+func metrics(t *testing.T) (out, values map[string][]string) {
 	t.Helper()
-	out := map[string][]string{}
+	out, values = map[string][]string{}, map[string][]string{}
 	for _, d := range series.Catalogue() {
 		out[d.Name] = d.Labels
 	}
 	for _, f := range own(t) {
 		for _, m := range f.Metric {
-			var labels []string
+			var names, pairs []string
 			for _, l := range m.Label {
-				labels = append(labels, l.GetName())
+				names = append(names, l.GetName())
+				pairs = append(pairs, l.GetName()+"="+l.GetValue())
 			}
 			name := f.GetName()
 			if f.GetType() == dto.MetricType_HISTOGRAM {
-				out[name+"_sum"], out[name+"_count"] = labels, labels
-				name, labels = name+"_bucket", append(labels, "le")
+				out[name+"_sum"], out[name+"_count"] = names, names
+				name, names = name+"_bucket", append(names, "le")
 			}
-			out[name] = labels
+			out[name] = names
+			values[name] = append(append(values[name], pairs...), model.MetricNameLabel+"="+name)
 		}
 	}
-	return out
+	return out, values
 }
 
 // own is what a running collector says of itself at /metrics.
@@ -247,6 +255,46 @@ func mail(t *testing.T) []*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	return families
+}
+
+// The values of a variable are codes, their texts names, as Grafana cuts them out
+// of a series: {label="value",...} with labels in order.
+func TestChoices(t *testing.T) {
+	n := 0
+	for name, b := range boards(t) {
+		for _, v := range b.Templating.List {
+			if v.Type != "query" {
+				continue
+			}
+			n++
+			re := regexp.MustCompile(strings.Trim(v.Regex, "/"))
+			named := v.Name + "_name"
+			if v.Name == "site" {
+				named = "name"
+			}
+			for series, want := range map[string][2]string{
+				labelled(v.Name, "33.10", named, "Kabupaten Klaten"): {"33.10", "Kabupaten Klaten"},
+				labelled(v.Name, "33.10"):                            {"33.10", ""},
+			} {
+				m := re.FindStringSubmatch(series + " 1 1753000000000")
+				if m == nil || m[re.SubexpIndex("value")] != want[0] || m[re.SubexpIndex("text")] != want[1] {
+					t.Errorf("%s: $%s: %s cuts %q out of %s", name, v.Name, v.Regex, m, series)
+				}
+			}
+		}
+	}
+	if n < 8 {
+		t.Errorf("only %d variables", n)
+	}
+}
+
+func labelled(pairs ...string) string {
+	var out []string
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, pairs[i]+`="`+pairs[i+1]+`"`)
+	}
+	slices.Sort(out)
+	return "{" + strings.Join(out, ",") + "}"
 }
 
 // Codes and words of closed lists: each has a word wherever it is shown.

@@ -36,10 +36,10 @@ func village() classic {
 		},
 		sections: []section{
 			{lines: []line{
-				{4, []dashboard.Panel{stateNow(7), connection(17)}},
-				{5, []dashboard.Panel{
-					speedStats("Unduh", download, planDown, 12),
-					speedStats("Unggah", upload, planUp, 12),
+				{5, []dashboard.Panel{stateNow(8), connection(16)}},
+				{4, []dashboard.Panel{
+					lastTest("Unduh", download, planDown, 7), medianTest("Unduh", download, 5),
+					lastTest("Unggah", upload, planUp, 7), medianTest("Unggah", upload, 5),
 				}},
 				{4, []dashboard.Panel{stateLine(columns)}},
 				{6, []dashboard.Panel{answers(columns)}},
@@ -55,7 +55,7 @@ func village() classic {
 				{9, []dashboard.Panel{names(12), path(12)}},
 			}},
 			{title: "Dasar angka: cakupan, uji tiap server, hasil menurut alasan", collapsed: true, lines: []line{
-				{8, []dashboard.Panel{coverage(8), byServer(16)}},
+				{8, []dashboard.Panel{coverage(6), byServer(18)}},
 				{9, []dashboard.Panel{results(columns)}},
 			}},
 		},
@@ -63,9 +63,9 @@ func village() classic {
 }
 
 func stateNow(width uint32) dashboard.Panel {
-	return stats("Keadaan", "Keadaan desa pada akhir rentang waktu, dan berapa lama lalu (jam:menit:detik) alat ukur di titik ini terakhir mengukur jangkauan; paling jauh 7 hari.", width,
+	return sized(stats("Keadaan", "Keadaan desa pada akhir rentang waktu, dan berapa lama lalu (jam:menit:detik) alat ukur di titik ini terakhir mengukur jangkauan; paling jauh 7 hari.", width,
 		figure{query: now("Sekarang", ofVillage), mappings: stateMappings(), noValue: unknownWord, unit: unitCount},
-		figure{query: now("Ukuran terakhir", "time() - max("+measured(at("pantau_odp_reachable"))+")"), unit: unitAge})
+		figure{query: now("Ukuran terakhir", "time() - max("+measured(at("pantau_odp_reachable"))+")"), unit: unitAge}), 13, 28)
 }
 
 func connection(width uint32) dashboard.Panel {
@@ -88,19 +88,24 @@ func connection(width uint32) dashboard.Panel {
 	return p
 }
 
-// speedStats: the last test, its share of the plan, its age, and the median of
-// the time range with how many tests it is of.
-func speedStats(name, sel, plan string, width uint32) dashboard.Panel {
+// lastTest is the last test, its share of the plan, and its age.
+func lastTest(name, sel, plan string, width uint32) dashboard.Panel {
 	site := func(expr string) string { return "max by (site) (" + expr + ")" }
 	last := site(fmt.Sprintf("last_over_time(%s[%s]) and topk by (site) (1, %s)", sel, week, measured(sel)))
-	n := "sum by (site) (count_over_time(" + sel + "[$__range]))"
-	return stats(name,
-		fmt.Sprintf("Uji terakhir dalam 7 hari: kecepatan, bagian dari paket yang berlaku sekarang, dan umurnya (jam:menit:detik). Median: dari semua uji dalam rentang waktu yang dipilih, bila sekurangnya %d; kurang dari itu data belum cukup. Dengan beberapa server ukur, median dari median tiap server.", enough), width,
-		figure{query: now("uji terakhir", last), unit: unitSpeed, decimals: 1},
+	return sized(stats(name+", uji terakhir",
+		"Uji terakhir dalam 7 hari: kecepatan, bagian dari paket yang berlaku sekarang, dan umurnya (jam:menit:detik). Di bawah 80% paket berwarna jingga.", width,
+		figure{query: now("kecepatan", last), unit: unitSpeed, decimals: 1},
 		figure{query: now("dari paket", last+" / "+site(plan)), unit: unitRatio, thresholds: againstPlan()},
-		figure{query: now("umur", "time() - max("+measured(sel)+")"), unit: unitAge},
+		figure{query: now("umur", "time() - max("+measured(sel)+")"), unit: unitAge}), 13, 22)
+}
+
+// medianTest is the median of the time range, and how many tests it is of.
+func medianTest(name, sel string, width uint32) dashboard.Panel {
+	n := "sum by (site) (count_over_time(" + sel + "[$__range]))"
+	return sized(stats(name+", median",
+		fmt.Sprintf("Median semua uji dalam rentang waktu yang dipilih, bila sekurangnya %d; kurang dari itu data belum cukup. Dengan beberapa server ukur: median dari median tiap server.", enough), width,
 		figure{query: now("median", fmt.Sprintf("quantile by (site) (0.5, quantile_over_time(0.5, %s[$__range])) and on (site) %s >= %d", sel, n, enough)), unit: unitSpeed, decimals: 2, noValue: notEnough},
-		figure{query: now("n uji", n), unit: unitCount})
+		figure{query: now("n uji", n), unit: unitCount}), 13, 22)
 }
 
 func stateLine(width uint32) dashboard.Panel {
@@ -252,8 +257,8 @@ func coverage(width uint32) dashboard.Panel {
 	share := func(name, series string) figure {
 		return figure{query: now(name, "clamp_max("+minutes(series)+" / ($__range_s / 60), 1)"), unit: unitRatio, decimals: 1}
 	}
-	return stats("Menit dengan ukuran", "Bagian menit dalam rentang waktu yang punya ukuran, termasuk yang dikirim belakangan. Sisanya tidak diketahui.", width,
-		share("jangkauan", "pantau_odp_reachable"), share("latensi", "pantau_latency_seconds"), share("pemakaian", "pantau_link_receive_bytes_total"))
+	return sized(stats("Menit dengan ukuran", "Bagian menit dalam rentang waktu yang punya ukuran, termasuk yang dikirim belakangan. Sisanya tidak diketahui.", width,
+		share("jangkauan", "pantau_odp_reachable"), share("latensi", "pantau_latency_seconds"), share("pemakaian", "pantau_link_receive_bytes_total")), 13, 30)
 }
 
 func byServer(width uint32) dashboard.Panel {
@@ -270,8 +275,8 @@ func byServer(width uint32) dashboard.Panel {
 	speed := number(unitSpeed, 1)
 	return tabular("Uji kecepatan menurut server ukur", fmt.Sprintf("Semua uji dalam rentang waktu. Server yang lemah tampak seperti jaringan yang lemah: bandingkan. Median kosong: kurang dari %d uji.", enough), width, queries, []column{
 		label("target", "Server ukur", 0), label("probe", "Alat ukur", 0),
-		value(0, n, "n unduh", 75, number(unitCount, 0)...), value(1, n, "unduh min.", 95, speed...), value(2, n, "unduh median", 105, speed...), value(3, n, "unduh maks.", 95, speed...),
-		value(4, n, "n unggah", 80, number(unitCount, 0)...), value(5, n, "unggah min.", 95, speed...), value(6, n, "unggah median", 110, speed...), value(7, n, "unggah maks.", 95, speed...),
+		value(0, n, "n unduh", 75, number(unitCount, 0)...), value(1, n, "unduh min.", 95, speed...), value(2, n, "unduh median", 115, speed...), value(3, n, "unduh maks.", 100, speed...),
+		value(4, n, "n unggah", 80, number(unitCount, 0)...), value(5, n, "unggah min.", 100, speed...), value(6, n, "unggah median", 125, speed...), value(7, n, "unggah maks.", 105, speed...),
 	}, sortBy("Server ukur", false))
 }
 
@@ -284,7 +289,7 @@ func results(width uint32) dashboard.Panel {
 				mapping{"download", "unduh", ""}, mapping{"upload", "unggah", ""}, mapping{"optics", "daya optik", ""}, mapping{"signal", "sinyal seluler", ""}, mapping{"dns", "nama (DNS)", ""},
 				mapping{"http", "halaman", ""}, mapping{"path", "jalur", ""}, mapping{"other", "lain", ""}))),
 			label("outcome", "Hasil", 0, set("mappings", mappings(mapping{"ok", "berhasil", ""}, mapping{"failed", "gagal", ""}, mapping{"skipped", "dilewati", ""}))),
-			label("reason", "Alasan", 0, set("mappings", mappings(mapping{"timeout", "tidak dijawab pada waktunya", ""}, mapping{"refused", "ditolak", ""},
+			label("reason", "Alasan", 0, set("mappings", mappings(mapping{"", "–", ""}, mapping{"timeout", "tidak dijawab pada waktunya", ""}, mapping{"refused", "ditolak", ""},
 				mapping{"unreachable", "tidak terjangkau", ""}, mapping{"dns", "nama tidak ditemukan (DNS)", ""}, mapping{"tls", "sambungan aman gagal (TLS)", ""},
 				mapping{"http_status", "jawaban server bukan 200", ""}, mapping{"redirect", "dialihkan ke alamat lain", ""}, mapping{"short_body", "kiriman terpotong", ""},
 				mapping{"stalled", "aliran berhenti", ""}, mapping{"permission", "izin kurang pada alat ukur", ""}, mapping{"budget", "jatah kuota alat ukur habis", ""},

@@ -33,7 +33,7 @@ func regency() classic {
 		},
 		sections: []section{
 			{lines: []line{
-				{5, []dashboard.Panel{stateCounts(17), regencyTotals(7)}},
+				{5, []dashboard.Panel{stateCounts(16), regencyTotals(8)}},
 				{7, []dashboard.Panel{openIncidents(14), stateHistory(10)}},
 				{14, []dashboard.Panel{villageTable(columns)}},
 				{12, []dashboard.Panel{villageMap(10), league(14)}},
@@ -47,20 +47,20 @@ func stateCounts(width uint32) dashboard.Panel {
 	count := func(word, color string, codes ...int) figure {
 		return figure{query: now(word, inState(hereState, codes...)), unit: unitCount, thresholds: alarming(color)}
 	}
-	return stats("Desa/kelurahan menurut keadaan sekarang",
+	return sized(stats("Desa/kelurahan menurut keadaan sekarang",
 		"Keadaan pada akhir rentang waktu. “Tidak diketahui” ialah alat bermasalah dan belum terpantau bersama-sama; desa itu tidak dihitung normal. Tanpa keadaan dari pengumpul, panel ini menulis “belum ada”, bukan 0.", width,
 		count("◆ Putus", red, 3), count("▲ Menurun", amber, 2), count(unknownWord, grey, 4, 5),
-		count("○ Tanpa jangkauan", slate, 6), count("◎ Pemeliharaan", slate, 7), count("● Normal", blue, 1))
+		count("○ Tanpa jangkauan", slate, 6), count("◎ Pemeliharaan", slate, 7), count("● Normal", blue, 1)), 12, 28)
 }
 
 func regencyTotals(width uint32) dashboard.Panel {
-	return stats("Dasar angka",
+	return sized(stats("Dasar angka",
 		"Berapa desa dan kelurahan yang dihitung, berapa gangguan yang terbuka di kabupaten/kota ini, dan berapa lama lalu (jam:menit:detik) keadaan terakhir ditulis.", width,
 		figure{query: now("Desa/kelurahan", "count("+hereState+")"), unit: unitCount},
 		// No incident makes no series. It is a zero only while states are written:
 		// the same engine writes both.
 		figure{query: now("Gangguan terbuka", fmt.Sprintf("count(%s) or 0 * count(%s)", hereIncident, hereState)), unit: unitCount, thresholds: alarming(red)},
-		figure{query: now("Umur keadaan", "time() - max(timestamp("+hereState+"))"), unit: unitAge})
+		figure{query: now("Umur keadaan", "time() - max(timestamp("+hereState+"))"), unit: unitAge}), 12, 24)
 }
 
 // kinds and causes of incidents, in the words of the mails.
@@ -98,6 +98,7 @@ func stateHistory(width uint32) dashboard.Panel {
 	p := chart("Desa/kelurahan yang tidak normal", "Jumlah menurut keadaan, bertumpuk. Celah berarti keadaan tidak tercatat: pengumpul tidak berjalan.", unitCount, width,
 		over("◆ Putus", inState(hereState, 3)), over("▲ Menurun", inState(hereState, 2)), over(unknownWord, inState(hereState, 4, 5)))
 	stacked(&p)
+	axis(&p, 5)
 	p.FieldConfig.Defaults.Decimals = ptr(0.0)
 	override(&p, "◆ Putus", colored(red))
 	override(&p, "▲ Menurun", colored(amber))
@@ -134,27 +135,27 @@ func villageTable(width uint32) dashboard.Panel {
 	return tabular("Desa dan kelurahan",
 		"Satu baris tiap titik ukur. Unduh dan unggah: uji terakhir dalam 7 hari, dibanding paket yang berlaku sekarang; n ialah banyaknya uji 7 hari, umur dalam jam:menit:detik. Di bawah 80% paket berwarna jingga. Latensi dan kehilangan paket: median dan rata-rata 1 jam terakhir pada tujuan yang terburuk, n ukuran. Sel kosong: belum ada ukuran. Klik nama desa untuk rinciannya.", width,
 		queries, []column{
-			value(0, n, "Keadaan", 160, append(painted(), set("mappings", stateMappings()))...),
-			label("village_name", "Desa/kelurahan", 150, set("links", []any{link("Buka desa ini",
+			value(0, n, "Keadaan", 155, append(painted(), set("mappings", stateMappings()), set("custom.align", "left"))...),
+			label("village_name", "Desa/kelurahan", 130, set("links", []any{link("Buka desa ini",
 				"/d/"+villageUID+"?var-datasource=${datasource}&var-province=${province}&var-regency=${regency}&var-district=${__data.fields[\"Kode kecamatan\"]}&var-village=${__data.fields[\"Kode\"]}&var-site=${__data.fields[\"Titik ukur\"]}&${__url_time_range}")})),
-			label("district_name", "Kecamatan", 120),
-			value(1, n, "Putus selama", 105, number(unitAge, 0)...),
-			value(2, n, "Unduh", 100, number(unitSpeed, 1)...),
+			label("district_name", "Kecamatan", 110),
+			value(1, n, "Putus selama", 105, append(number(unitAge, 0), set("noValue", "–"))...),
+			value(2, n, "Unduh", 95, number(unitSpeed, 1)...),
 			value(3, n, "dari paket ↓", 95, ratio...),
-			value(4, n, "n ↓", 55, number(unitCount, 0)...),
-			value(5, n, "umur ↓", 85, number(unitAge, 0)...),
-			value(6, n, "Unggah", 100, number(unitSpeed, 1)...),
+			value(4, n, "n ↓", 45, number(unitCount, 0)...),
+			value(5, n, "umur ↓", 80, number(unitAge, 0)...),
+			value(6, n, "Unggah", 95, number(unitSpeed, 1)...),
 			value(7, n, "dari paket ↑", 95, ratio...),
-			value(8, n, "n ↑", 55, number(unitCount, 0)...),
-			value(9, n, "umur ↑", 85, number(unitAge, 0)...),
+			value(8, n, "n ↑", 45, number(unitCount, 0)...),
+			value(9, n, "umur ↑", 80, number(unitAge, 0)...),
 			value(10, n, "Latensi", 80, number(unitSeconds, 0)...),
-			value(11, n, "Kehilangan paket", 120, number(unitRatio, 2)...),
-			value(12, n, "n 1 jam", 70, number(unitCount, 0)...),
-			label("isp_name", "Penyedia", 150),
-			label("odp", "ODP", 110),
-			label("village", "Kode", 120),
-			label("site", "Titik ukur", 110),
-			label("district", "Kode kecamatan", 110),
+			value(11, n, "Kehilangan paket", 130, number(unitRatio, 2)...),
+			value(12, n, "n 1 jam", 65, number(unitCount, 0)...),
+			label("isp_name", "Penyedia", 0),
+			label("odp", "ODP", 95),
+			label("village", "Kode", 115),
+			label("site", "Titik ukur", 100),
+			label("district", "Kode kecamatan", 0, set("custom.hidden", true)), // for the link
 		}, sortBy("Putus selama", true), sortBy("dari paket ↓", false))
 }
 
@@ -191,8 +192,8 @@ func league(width uint32) dashboard.Panel {
 			value(2, n, "Putus", 65, count(red)...),
 			value(3, n, "Menurun", 80, count(amber)...),
 			value(4, n, "Tak diketahui", 110, count(grey)...),
-			value(5, n, "Unduh, dari paket", 130, ratio...),
-			value(8, n, "Unggah, dari paket", 135, ratio...),
+			value(5, n, "Unduh, dari paket", 140, ratio...),
+			value(8, n, "Unggah, dari paket", 150, ratio...),
 			value(6, n, "n titik", 65, number(unitCount, 0)...),
 			value(7, n, "n uji", 65, number(unitCount, 0)...),
 			label("district", "Kode", 80),

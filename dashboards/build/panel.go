@@ -125,6 +125,15 @@ func stats(title, description string, width uint32, figures ...figure) dashboard
 	return p
 }
 
+// sized fixes the sizes of names and values, in pixels: where Grafana chooses them,
+// names of many figures on a phone are too small to read.
+func sized(p dashboard.Panel, title, value float64) dashboard.Panel {
+	o := p.Options.(stat.Options)
+	o.Text = &common.VizTextDisplayOptions{TitleSize: &title, ValueSize: &value}
+	p.Options = o
+	return p
+}
+
 // chart is a time series panel. Nothing is joined across a gap.
 func chart(title, description, unit string, width uint32, qs ...query) dashboard.Panel {
 	p := panel("timeseries", title, description, width, qs)
@@ -173,7 +182,7 @@ func timeline(title, description string, width uint32, maps []dashboard.ValueMap
 		Legend: common.VizLegendOptions{DisplayMode: common.LegendDisplayModeList, Placement: common.LegendPlacementBottom, ShowLegend: true, Calcs: []string{}}}
 	d := &p.FieldConfig.Defaults
 	d.Mappings, d.Color, d.Thresholds = maps, byThreshold(), thresholds(grey)
-	d.Custom = statetimeline.FieldConfig{LineWidth: ptr(uint32(0)), FillOpacity: ptr(uint32(85)), SpanNulls: &statetimeline.BoolOrUint32{Bool: ptr(false)}}
+	d.Custom = statetimeline.FieldConfig{LineWidth: ptr(uint32(0)), FillOpacity: ptr(uint32(85))} // and nothing is joined across a gap
 	return p
 }
 

@@ -15,7 +15,7 @@ func collector() classic {
 		variables:   []dashboard.VariableModel{dataSource()},
 		links:       []dashboard.DashboardLink{toDashboard("Ringkasan kabupaten", regencyUID+"?var-datasource=${datasource}", "Keadaan desa dan kelurahan")},
 		sections: []section{
-			{lines: []line{{5, []dashboard.Panel{trouble(14), room(10)}}}},
+			{lines: []line{{5, []dashboard.Panel{wayOut(4), trouble(12), room(8)}}}},
 			{title: "Penerimaan", lines: []line{
 				{8, []dashboard.Panel{intake(8), refusals(8), answerTimes(8)}},
 				{8, []dashboard.Panel{beats(8), ignoredBeats(8), probes(8)}},
@@ -32,29 +32,34 @@ func collector() classic {
 // grown is by how much a counter grew in the time range.
 func grown(counter string) string { return "sum(increase(" + counter + "[$__range]))" }
 
+// wayOut: while it does not work, silence says nothing about villages.
+func wayOut(width uint32) dashboard.Panel {
+	return sized(stats("Jalur keluar", "Jalur pengumpul sendiri ke luar, dicoba tiap beberapa detik. Selama putus, diamnya desa tidak berarti apa-apa dan tidak ada surat.", width,
+		figure{query: now("jalur keluar", "min(pantau_collector_uplink_works)"), unit: unitCount, noValue: unknownWord,
+			mappings: mappings(mapping{"1", "● Berfungsi", blue}, mapping{"0", "◆ Putus", red})}), 13, 28)
+}
+
 func trouble(width uint32) dashboard.Panel {
 	count := func(name, expr, color string) figure {
 		return figure{query: now(name, expr), unit: unitCount, thresholds: alarming(color)}
 	}
-	return stats("Yang seharusnya baik atau nol",
-		"Jalur keluar pengumpul sendiri sekarang; sisanya jumlah dalam rentang waktu, dibulatkan. Kiriman ditolak memuat juga orang asing yang mengetuk; selebihnya meminta dilihat.", width,
-		figure{query: now("jalur keluar", "min(pantau_collector_uplink_works)"), unit: unitCount,
-			mappings: mappings(mapping{"1", "● berfungsi", blue}, mapping{"0", "◆ putus", red})},
-		count("galat jurnal", grown("pantau_journal_errors_total"), amber),
-		count("galat penyimpanan", grown("pantau_sink_errors_total"), amber),
-		count("galat indeks", grown("pantau_index_errors_total"), amber),
-		count("pengumpul macet", grown("pantau_collector_stalls_total"), amber),
-		count("datagram hilang", grown("pantau_ingest_datagrams_lost_total"), amber),
-		count("kiriman ditolak", grown("pantau_ingest_refused_total"), amber),
-		count("surat ditolak", grown("pantau_mail_refused_total"), amber))
+	return sized(stats("Galat dan kehilangan, seharusnya nol",
+		"Jumlah dalam rentang waktu, dibulatkan: galat menulis jurnal, penyimpanan dan indeks; saat pengumpul sendiri macet; datagram tanda hidup yang hilang; kiriman yang ditolak (juga dari orang asing yang mengetuk); surat yang ditolak selamanya.", width,
+		count("jurnal", grown("pantau_journal_errors_total"), amber),
+		count("penyimpanan", grown("pantau_sink_errors_total"), amber),
+		count("indeks", grown("pantau_index_errors_total"), amber),
+		count("macet", grown("pantau_collector_stalls_total"), amber),
+		count("datagram", grown("pantau_ingest_datagrams_lost_total"), amber),
+		count("kiriman", grown("pantau_ingest_refused_total"), amber),
+		count("surat", grown("pantau_mail_refused_total"), amber)), 13, 26)
 }
 
 func room(width uint32) dashboard.Panel {
-	return stats("Ruang dan waktu", "Sisa disk tempat jurnal; ketinggalan penyimpanan yang terlambat; umur surat tertua yang menunggu (jam:menit:detik); sisa hari sampai sertifikat yang dilihat alat ukur berakhir.", width,
+	return sized(stats("Ruang dan waktu", "Sisa disk tempat jurnal; ketinggalan penyimpanan yang terlambat; umur surat tertua yang menunggu (jam:menit:detik); sisa hari sampai sertifikat yang dilihat alat ukur berakhir.", width,
 		figure{query: now("disk tersisa", "min(pantau_journal_free_bytes)"), unit: unitBytes, decimals: 1, thresholds: thresholds(amber, step{2 << 30, ink})},
 		figure{query: now("ketinggalan", "max(pantau_sink_lag_seconds)"), unit: unitAge, thresholds: thresholds(ink, step{300, amber})},
 		figure{query: now("surat menunggu", "max(pantau_mail_oldest_waiting_seconds)"), unit: unitAge, thresholds: thresholds(ink, step{300, amber})},
-		figure{query: now("sertifikat", "(min(pantau_registry_certificate_expiry_timestamp_seconds) - time()) / 86400"), unit: "suffix: hari", thresholds: thresholds(amber, step{21, ink})})
+		figure{query: now("sertifikat", "(min(pantau_registry_certificate_expiry_timestamp_seconds) - time()) / 86400"), unit: "suffix: hari", thresholds: thresholds(amber, step{21, ink})}), 13, 24)
 }
 
 // rates is a chart of how fast counters grow. Series that are named beforehand
@@ -68,6 +73,12 @@ func rates(title, description, unit string, width uint32, qs ...query) dashboard
 			override(&p, q.legend, look[i]...)
 		}
 	}
+	return p
+}
+
+// none is for a chart whose lines appear only where there was something to tell.
+func none(p dashboard.Panel) dashboard.Panel {
+	p.FieldConfig.Defaults.NoValue = ptr("tidak ada yang tercatat")
 	return p
 }
 
@@ -87,12 +98,8 @@ func rateBy(label, counter string) string {
 }
 
 // quantile of a histogram's recent observations.
-func quantile(q float64, histogram, by string) string {
-	sum := "sum by (le"
-	if by != "" {
-		sum += ", " + by
-	}
-	return fmt.Sprintf("histogram_quantile(%v, %s) (rate(%s_bucket[$__rate_interval])))", q, sum, histogram)
+func quantile(q float64, histogram, matchers string) string {
+	return fmt.Sprintf("histogram_quantile(%v, sum by (le) (rate(%s_bucket%s[$__rate_interval])))", q, histogram, matchers)
 }
 
 const perSecond = "suffix: /dtk"
@@ -104,29 +111,32 @@ func intake(width uint32) dashboard.Panel {
 }
 
 func refusals(width uint32) dashboard.Panel {
-	return rates("Ditolak, menurut alasan", "Permintaan yang tidak dijawab 200. Garis muncul hanya bila ada.", perSecond, width,
-		over("{{reason}}", rateBy("reason", "pantau_ingest_refused_total")))
+	return none(rates("Ditolak, menurut alasan", "Permintaan yang tidak dijawab 200. Garis muncul hanya bila ada.", perSecond, width,
+		over("{{reason}}", rateBy("reason", "pantau_ingest_refused_total"))))
 }
 
 func answerTimes(width uint32) dashboard.Panel {
 	return rates("Waktu sampai dijawab", "Dari kepala permintaan sampai jawaban, termasuk menulis ke disk.", unitSeconds, width,
-		over("p50 {{path}}", quantile(0.5, "pantau_ingest_request_seconds", "path")), over("p99 {{path}}", quantile(0.99, "pantau_ingest_request_seconds", "path")))
+		over("kiriman, p50", quantile(0.5, `pantau_ingest_request_seconds`, `{path="/v1/batches"}`)), over("kiriman, p99", quantile(0.99, "pantau_ingest_request_seconds", `{path="/v1/batches"}`)),
+		over("pendaftaran, p99", quantile(0.99, "pantau_ingest_request_seconds", `{path="/v1/enroll"}`)))
 }
 
 func beats(width uint32) dashboard.Panel {
 	return rates("Tanda hidup", "Datagram dengan tanda tangan yang benar: baru, diulang, atau terlambat karena mengantre di sini.", perSecond, width,
-		over("{{sort}}", "sum by (sort) (rate(pantau_ingest_beats_total[$__rate_interval]))"))
+		over("baru", rate(`pantau_ingest_beats_total{sort="fresh"}`)), over("diulang", rate(`pantau_ingest_beats_total{sort="repeated"}`)),
+		over("terlambat", rate(`pantau_ingest_beats_total{sort="late"}`)))
 }
 
 func ignoredBeats(width uint32) dashboard.Panel {
-	return rates("Tanda hidup tanpa jawaban", "Datagram yang dibuang menurut alasan, yang hilang karena kami lambat membaca, dan jawaban yang tidak terkirim. Garis muncul hanya bila ada.", perSecond, width,
+	return none(rates("Tanda hidup tanpa jawaban", "Datagram yang dibuang menurut alasan, yang hilang karena kami lambat membaca, dan jawaban yang tidak terkirim. Garis muncul hanya bila ada.", perSecond, width,
 		over("{{reason}}", rateBy("reason", "pantau_ingest_beats_ignored_total")),
-		over("hilang", rate("pantau_ingest_datagrams_lost_total")+" > 0"), over("tak terjawab", rate("pantau_ingest_beat_answers_unsent_total")+" > 0"))
+		over("hilang", rate("pantau_ingest_datagrams_lost_total")+" > 0"), over("tak terjawab", rate("pantau_ingest_beat_answers_unsent_total")+" > 0")))
 }
 
 func probes(width uint32) dashboard.Panel {
 	return rates("Alat ukur terdaftar", "Menurut izin: terdaftar, dicabut, atau kode klaim belum dipakai.", unitCount, width,
-		over("{{state}}", "max by (state) (pantau_registry_probes)"))
+		over("terdaftar", `max(pantau_registry_probes{state="enrolled"})`), over("kode belum dipakai", `max(pantau_registry_probes{state="claimed"})`),
+		over("dicabut", `max(pantau_registry_probes{state="revoked"})`))
 }
 
 func journalFlow(width uint32) dashboard.Panel {
@@ -147,7 +157,7 @@ func index(width uint32) dashboard.Panel {
 }
 
 func lag(width uint32) dashboard.Panel {
-	return rates("Ketinggalan dari jurnal", "Umur catatan tertua yang belum disimpan, tiap penyimpanan. Yang terlambat hanya menunda dirinya sendiri.", unitSeconds, width,
+	return rates("Ketinggalan dari jurnal", "Umur catatan tertua yang belum disimpan, tiap penyimpanan, dalam jam:menit:detik. Yang terlambat hanya menunda dirinya sendiri.", unitAge, width,
 		over("{{sink}}", "max by (sink) (pantau_sink_lag_seconds)"))
 }
 
@@ -157,10 +167,10 @@ func stored(width uint32) dashboard.Panel {
 }
 
 func heldBack(width uint32) dashboard.Panel {
-	return rates("Ditahan atau ditolak", "Hasil yang hanya ada di jurnal, sampel yang tidak diterima penyimpanan, dan hasil yang waktunya dibetulkan, menurut alasan. Garis muncul hanya bila ada.", perSecond, width,
+	return none(rates("Ditahan atau ditolak", "Hasil yang hanya ada di jurnal, sampel yang tidak diterima penyimpanan, dan hasil yang waktunya dibetulkan, menurut alasan. Garis muncul hanya bila ada.", perSecond, width,
 		over("ditahan: {{reason}} ({{sink}})", rateBy("sink, reason", "pantau_sink_held_results_total")),
 		over("ditolak: {{reason}} ({{sink}})", rateBy("sink, reason", "pantau_sink_refused_samples_total")),
-		over("waktu dibetulkan ({{sink}})", rateBy("sink", "pantau_sink_corrected_results_total")))
+		over("waktu dibetulkan ({{sink}})", rateBy("sink", "pantau_sink_corrected_results_total"))))
 }
 
 func siteStates(width uint32) dashboard.Panel {
@@ -179,16 +189,22 @@ func siteStates(width uint32) dashboard.Panel {
 
 func incidents(width uint32) dashboard.Panel {
 	p := rates("Gangguan", "Gangguan yang terbuka menurut jenis (garis) dan peristiwa tiap menit menurut macamnya (titik-titik).", unitCount, width,
-		over("terbuka: {{kind}}", "max by (kind) (pantau_collector_incidents_open)"),
+		over("◆ putus", `max(pantau_collector_incidents_open{kind="outage"})`), over("▲ mutu menurun", `max(pantau_collector_incidents_open{kind="quality"})`),
+		over("? pemantauan sendiri", `max(pantau_collector_incidents_open{kind="ours"})`),
+		over("lain: {{kind}}", `max by (kind) (pantau_collector_incidents_open{kind!~"outage|quality|ours"})`),
 		over("peristiwa: {{type}}", "60 * sum by (type) (rate(pantau_collector_incident_events_total[$__rate_interval])) > 0"))
+	override(&p, "◆ putus", colored(red))
+	override(&p, "▲ mutu menurun", colored(amber))
+	override(&p, "? pemantauan sendiri", colored(grey))
 	overrideLike(&p, "^peristiwa", dotted(), colored(ink))
+	axis(&p, 5)
 	return p
 }
 
 func mailQueue(width uint32) dashboard.Panel {
-	p := rates("Antrean surat", "Surat yang sudah diterima dan belum terkirim, dan umur yang tertua (sumbu kanan).", unitCount, width,
+	p := rates("Antrean surat", "Surat yang sudah diterima dan belum terkirim, dan umur yang tertua (sumbu kanan, jam:menit:detik).", unitCount, width,
 		over("menunggu", "max(pantau_mail_waiting)"), over("umur tertua", "max(pantau_mail_oldest_waiting_seconds)"))
-	override(&p, "umur tertua", set("unit", unitSeconds), set("custom.axisPlacement", "right"))
+	override(&p, "umur tertua", set("unit", unitAge), set("custom.axisPlacement", "right"))
 	return p
 }
 

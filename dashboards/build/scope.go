@@ -35,11 +35,16 @@ const Pages = "http://127.0.0.1:7480"
 // sources cut look-ups of tens of thousands without a word.
 func choice(name, title, value, named, query string) dashboard.VariableModel {
 	expr := "query_result(" + query + ")"
+	// Grafana writes a series as {label="value",...}, labels in the order of the
+	// alphabet. A place without a site has no name: its code stands for it.
+	regex := fmt.Sprintf(`/%s="(?<value>[^"]+)"(?:.*%s="(?<text>[^"]+)")?/`, value, named)
+	if named < value {
+		regex = fmt.Sprintf(`/(?:%s="(?<text>[^"]+)".*)?%s="(?<value>[^"]+)"/`, named, value)
+	}
 	return dashboard.VariableModel{Type: dashboard.VariableTypeQuery, Name: name, Label: &title, Datasource: source(),
-		Query: &dashboard.StringOrMap{Map: map[string]any{"qryType": 3, "query": expr, "refId": "PrometheusVariableQueryEditor-VariableQuery"}},
-		// A place without a site has no name in the data: its code stands for it.
-		Regex:      ptr(fmt.Sprintf(`/%s="(?<value>[^"]+)"(?:.*%s="(?<text>[^"]+)")?/`, value, named)),
-		Definition: &expr, Refresh: ptr(dashboard.VariableRefreshOnTimeRangeChanged), Sort: ptr(dashboard.VariableSortAlphabeticalCaseInsensitiveAsc),
+		Query:   &dashboard.StringOrMap{Map: map[string]any{"qryType": 3, "query": expr, "refId": "PrometheusVariableQueryEditor-VariableQuery"}},
+		Regex:   &regex,
+		Refresh: ptr(dashboard.VariableRefreshOnTimeRangeChanged), Sort: ptr(dashboard.VariableSortAlphabeticalCaseInsensitiveAsc),
 		Multi: ptr(false), IncludeAll: ptr(false), Current: &dashboard.VariableOption{Text: text(""), Value: text("")},
 		Options: []dashboard.VariableOption{}}
 }
