@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+	"go.yaml.in/yaml/v3"
 
-	"github.com/pantau-desa/pantau/alerts/outbox"
+	"github.com/pantau-desa/pantau/alerts/rules"
 	"github.com/pantau-desa/pantau/collector"
 	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/series"
@@ -51,7 +51,7 @@ func queries(t *testing.T) []dashboards.Query {
 
 // Every query is PromQL over metrics and labels that there are.
 func TestQueriesHoldAgainstTheCatalogue(t *testing.T) {
-	known, values := metrics(t)
+	known, shown := metrics(), values(t)
 	for _, q := range queries(t) {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(q.Fill(example()))
 		if err != nil {
@@ -69,8 +69,7 @@ func TestQueriesHoldAgainstTheCatalogue(t *testing.T) {
 					if m.Name != model.MetricNameLabel && !slices.Contains(names, m.Name) {
 						t.Errorf("%v: %s has no label %s", q, n.Name, m.Name)
 					}
-					// Of its own metrics the collector shows every value from the start.
-					if of := values[n.Name]; m.Type == labels.MatchEqual && of != nil && !slices.Contains(of, m.Name+"="+m.Value) {
+					if of := shown[n.Name]; m.Type == labels.MatchEqual && of != nil && !slices.Contains(of, m.Name+"="+m.Value) {
 						t.Errorf("%v: %s is never %s=%q", q, n.Name, m.Name, m.Value)
 					}
 				}
@@ -174,31 +173,40 @@ func legend(t *testing.T, q dashboards.Query, expr parser.Expr, known map[string
 }
 
 // metrics are all that is in the data source, with their labels: the catalogue,
-// and what a real collector says of itself. Of the latter it returns the values of
-// labels too, as label=value.
-func metrics(t *testing.T) (out, values map[string][]string) {
-	t.Helper()
-	out, values = map[string][]string{}, map[string][]string{}
+// and what rules find.
+func metrics() map[string][]string {
+	out := map[string][]string{}
 	for _, d := range series.Catalogue() {
 		out[d.Name] = d.Labels
-	}
-	for _, f := range own(t) {
-		for _, m := range f.Metric {
-			var names, pairs []string
-			for _, l := range m.Label {
-				names = append(names, l.GetName())
-				pairs = append(pairs, l.GetName()+"="+l.GetValue())
-			}
-			name := f.GetName()
-			if f.GetType() == dto.MetricType_HISTOGRAM {
-				out[name+"_sum"], out[name+"_count"] = names, names
-				name, names = name+"_bucket", append(names, "le")
-			}
-			out[name] = names
-			values[name] = append(append(values[name], pairs...), model.MetricNameLabel+"="+name)
+		if d.Type == model.MetricTypeHistogram {
+			out[d.Name+"_sum"], out[d.Name+"_count"] = d.Labels, d.Labels
+			out[d.Name+"_bucket"] = append(slices.Clone(d.Labels), "le")
 		}
 	}
-	return out, values
+	alerts := []string{"alertname", "kind", "severity", "province", "regency", "district", "village", "site", "probe", "sink"}
+	out[series.Alerts] = append(slices.Clone(alerts), "alertstate")
+	out[series.AlertsForState] = alerts
+	return out
+}
+
+// values are those that labels of the collector's own metrics have, as
+// label=value: it shows each of them from the start.
+func values(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for _, f := range own(t) {
+		name := f.GetName()
+		if f.GetType() == dto.MetricType_HISTOGRAM {
+			name += "_bucket"
+		}
+		out[name] = append(out[name], model.MetricNameLabel+"="+name)
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				out[name] = append(out[name], l.GetName()+"="+l.GetValue())
+			}
+		}
+	}
+	return out
 }
 
 // own is what a running collector says of itself at /metrics.
@@ -237,24 +245,7 @@ func own(t *testing.T) []*dto.MetricFamily {
 		}
 		out = append(out, &f)
 	}
-	return append(out, mail(t)...)
-}
-
-// mail is what the outbox says of itself.
-func mail(t *testing.T) []*dto.MetricFamily {
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	o, err := outbox.Open(outbox.Options{File: filepath.Join(t.TempDir(), "outbox"), From: "Uji <uji@example.id>",
-		SMTP: outbox.SMTP{Host: "127.0.0.1"}, Registerer: reg})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer o.Close()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families
+	return out
 }
 
 // The values of a variable are codes, their texts names, as Grafana cuts them out
@@ -375,6 +366,39 @@ func TestEveryCodeHasAWord(t *testing.T) {
 				t.Errorf("%s: %s: %s: %q has no word", c.board, c.panel, c.column, code)
 			}
 		}
+	}
+	// What rules find of villages is on one page, what they find of us on another.
+	findings, warnings := words("ringkasan-kabupaten", "Temuan menurut aturan", "Temuan"), words("pengumpul", "Peringatan yang menyala", "Peringatan")
+	n := 0
+	for name, raw := range rules.Files() {
+		var file struct {
+			Groups []struct {
+				Rules []struct {
+					Alert  string
+					Labels map[string]string
+				}
+			}
+		}
+		if err := yaml.Unmarshal(raw, &file); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, g := range file.Groups {
+			for _, r := range g.Rules {
+				there := findings
+				if r.Labels["kind"] == string(incident.Ours) {
+					there = warnings
+				}
+				if r.Alert != "" && !there[r.Alert] {
+					t.Errorf("%s: alert %s has no word on a dashboard", name, r.Alert)
+				}
+				if r.Alert != "" {
+					n++
+				}
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d alerts", n)
 	}
 	// States on the collector's page are asked for by name.
 	for _, s := range state.States() {

@@ -34,6 +34,10 @@ func (q Query) String() string {
 func (q Query) Quiet() string {
 	for _, r := range []struct{ part, why string }{
 		{"pantau_incident_open", "no incident may be open"},
+		{"ALERTS", "rules may have found nothing"},
+		{"prometheus_rule_", "rules begin once the store has what has arrived"},
+		{"kind!~", "no other kind may have been found"},
+		{"pantau_mail_", "no mail may be configured"},
 		{"== 3)[2d:1m]", "no village may be cut off"},
 		{"!= 3)[2d:1m]", "no village may be cut off"},
 		{"pantau_link_", "a probe may see no interface that carries the village's traffic"},

@@ -181,14 +181,14 @@ func usageChart(width uint32) dashboard.Panel {
 	return p
 }
 
-// fullness is usage against the plan: how near to full the line is.
+// fullness is usage against what the line was measured to carry: the figure that
+// the rule for full lines goes by.
 func fullness(width uint32) dashboard.Panel {
-	share := func(series, plan string) string {
-		return fmt.Sprintf("8 * max by (site) (rate(%s[$__rate_interval])) / max by (site) (%s)", at(series), at(plan))
+	share := func(legend, direction string) query {
+		return over(legend, "max by (site) ("+at("pantau_link_utilisation_ratio", `direction="`+direction+`"`)+")")
 	}
-	p := chart("Pemakaian terhadap paket", "Bagian paket yang terpakai. Garis titik-titik: 80%, mulai terasa penuh. Hanya bila paket tercatat dan alat ukur melihat antarmuka jaringan.", unitRatio, width,
-		over("masuk", share("pantau_link_receive_bytes_total", "pantau_plan_download_bits_per_second")),
-		over("keluar", share("pantau_link_transmit_bytes_total", "pantau_plan_upload_bits_per_second")))
+	p := chart("Pemakaian terhadap kecepatan terukur", "Bagian dari kecepatan terukur jaringan ini yang terpakai, rata-rata 5 menit. Garis putus-putus: 80%, mulai terasa penuh. Hanya bila alat ukur melihat antarmuka jaringan dan kecepatan sudah terukur.", unitRatio, width,
+		share("masuk", "download"), share("keluar", "upload"))
 	p.FieldConfig.Defaults.Thresholds = thresholds(unseen, step{0.8, amber})
 	axis(&p, 1)
 	c := custom(&p)

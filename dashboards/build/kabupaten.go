@@ -34,7 +34,7 @@ func regency() classic {
 		sections: []section{
 			{lines: []line{
 				{5, []dashboard.Panel{stateCounts(16), regencyTotals(8)}},
-				{7, []dashboard.Panel{openIncidents(14), stateHistory(10)}},
+				{7, []dashboard.Panel{openIncidents(10), findings(8), stateHistory(6)}},
 				{14, []dashboard.Panel{villageTable(columns)}},
 				{12, []dashboard.Panel{villageMap(10), league(14)}},
 			}},
@@ -84,14 +84,45 @@ func openIncidents(width uint32) dashboard.Panel {
 			{expr: fmt.Sprintf("time() - min by (incident) (min_over_time(timestamp(%[1]s)[7d:1m])) and on (incident) %[1]s", hereIncident)},
 		},
 		[]column{
-			label("incident", "Gangguan", 190, set("links", []any{link("Buka halaman gangguan", "${halaman}/gangguan/${__value.text}")})),
-			label("kind", "Jenis", 190, append(painted(), set("mappings", kindMappings()))...),
+			label("incident", "Gangguan", 170, set("links", []any{link("Buka halaman gangguan", "${halaman}/gangguan/${__value.text}")})),
+			label("kind", "Jenis", 165, append(painted(), set("mappings", kindMappings()))...),
 			label("node", "Pada atau di bawah", 0),
 			label("cause", "Dugaan sebab", 0, set("mappings", causeMappings())),
-			value(1, 2, "Lama", 100, number(unitAge, 0)...),
+			value(1, 2, "Lama", 85, number(unitAge, 0)...),
 		}, sortBy("Lama", true))
 	p.FieldConfig.Defaults.NoValue = ptr("tidak ada gangguan terbuka yang tercatat")
 	return p
+}
+
+// findings are what rules found of villages: quality, capacity, surges.
+func findings(width uint32) dashboard.Panel {
+	const by = "alertname, district, village, site"
+	firing := `ALERTS{alertstate="firing",kind=~"quality|capacity|spike",` + here + `}`
+	named := fmt.Sprintf("max by (%[1]s) (%[2]s) * on (village) group_left (village_name) group by (village, village_name) (%[3]s)", by, firing, hereInfo)
+	p := tabular("Temuan menurut aturan",
+		"Yang ditemukan aturan dan masih berlaku: kecepatan jauh di bawah paket, paket hilang, latensi tinggi, jaringan hampir penuh, lonjakan pemakaian. Bukan gangguan: desa masih tersambung. Lama sejak pertama ditemukan.", width,
+		[]query{
+			// What is of a whole district has no village.
+			{expr: fmt.Sprintf("%s or on (%s) max by (%[2]s) (%[3]s)", named, by, firing)},
+			{expr: fmt.Sprintf("time() - max by (%[1]s) (ALERTS_FOR_STATE{%[2]s}) and on (%[1]s) %[3]s", by, here, firing)},
+		},
+		[]column{
+			label("alertname", "Temuan", 0, append(painted(), set("mappings", findingMappings()))...),
+			label("village_name", "Desa/kelurahan", 120),
+			value(1, 2, "Lama", 85, number(unitAge, 0)...),
+		}, sortBy("Lama", true))
+	p.FieldConfig.Defaults.NoValue = ptr("tidak ada temuan yang tercatat")
+	return p
+}
+
+func findingMappings() []dashboard.ValueMapping {
+	var ms []mapping
+	for _, m := range [][2]string{{"DownloadFarBelowPlan", "Unduh jauh di bawah paket"}, {"UploadFarBelowPlan", "Unggah jauh di bawah paket"},
+		{"PacketLoss", "Banyak paket hilang"}, {"LatencyHigh", "Latensi tinggi"}, {"LineFull", "Jaringan hampir penuh"},
+		{"UsageFarAboveUsual", "Pemakaian jauh di atas biasanya"}, {"DistrictUsageFarAboveUsual", "Pemakaian kecamatan jauh di atas biasanya"}} {
+		ms = append(ms, mapping{m[0], "▲ " + m[1], amber})
+	}
+	return mappings(ms...)
 }
 
 func stateHistory(width uint32) dashboard.Panel {

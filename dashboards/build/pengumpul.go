@@ -16,12 +16,13 @@ func collector() classic {
 		links:       []dashboard.DashboardLink{toDashboard("Ringkasan kabupaten", regencyUID+"?var-datasource=${datasource}", "Keadaan desa dan kelurahan")},
 		sections: []section{
 			{lines: []line{{5, []dashboard.Panel{wayOut(4), trouble(12), room(8)}}}},
+			{lines: []line{{7, []dashboard.Panel{warnings(14), rules(10)}}}},
 			{title: "Penerimaan", lines: []line{
 				{8, []dashboard.Panel{intake(8), refusals(8), answerTimes(8)}},
 				{8, []dashboard.Panel{beats(8), ignoredBeats(8), probes(8)}},
 			}},
 			{title: "Jurnal", lines: []line{{8, []dashboard.Panel{journalFlow(8), commits(8), index(8)}}}},
-			{title: "Penyimpanan", lines: []line{{8, []dashboard.Panel{lag(8), stored(8), heldBack(8)}}}},
+			{title: "Penyimpanan", lines: []line{{8, []dashboard.Panel{lag(8), stored(8), heldBack(8)}}, {8, []dashboard.Panel{store(12), series(12)}}}},
 			{title: "Keadaan dan gangguan", lines: []line{{8, []dashboard.Panel{siteStates(12), incidents(12)}}}},
 			{title: "Surat", lines: []line{{8, []dashboard.Panel{mailQueue(12), mailFate(12)}}}},
 			{title: "Proses", lines: []line{{8, []dashboard.Panel{memory(8), processor(8), goroutines(8)}}}},
@@ -44,10 +45,12 @@ func trouble(width uint32) dashboard.Panel {
 		return figure{query: now(name, expr), unit: unitCount, thresholds: alarming(color)}
 	}
 	return sized(stats("Galat dan kehilangan, seharusnya nol",
-		"Jumlah dalam rentang waktu, dibulatkan: galat menulis jurnal, penyimpanan dan indeks; saat pengumpul sendiri macet; datagram tanda hidup yang hilang; kiriman yang ditolak (juga dari orang asing yang mengetuk); surat yang ditolak selamanya.", width,
+		"Jumlah dalam rentang waktu, dibulatkan: galat menulis jurnal, penyimpanan dan indeks; aturan yang gagal dihitung dan berkas aturan yang ditolak; inventaris terbaru yang ditolak; saat pengumpul sendiri macet; datagram tanda hidup yang hilang; kiriman yang ditolak (juga dari orang asing yang mengetuk); surat yang ditolak selamanya.", width,
 		count("jurnal", grown("pantau_journal_errors_total"), amber),
 		count("penyimpanan", grown("pantau_sink_errors_total"), amber),
 		count("indeks", grown("pantau_index_errors_total"), amber),
+		count("aturan", "sum(increase(prometheus_rule_evaluation_failures_total[$__range])) + max(pantau_rules_files_refused)", amber),
+		count("inventaris", "max(pantau_collector_inventory_reload_failed)", amber),
 		count("macet", grown("pantau_collector_stalls_total"), amber),
 		count("datagram", grown("pantau_ingest_datagrams_lost_total"), amber),
 		count("kiriman", grown("pantau_ingest_refused_total"), amber),
@@ -60,6 +63,49 @@ func room(width uint32) dashboard.Panel {
 		figure{query: now("ketinggalan", "max(pantau_sink_lag_seconds)"), unit: unitAge, thresholds: thresholds(ink, step{300, amber})},
 		figure{query: now("surat menunggu", "max(pantau_mail_oldest_waiting_seconds)"), unit: unitAge, thresholds: thresholds(ink, step{300, amber})},
 		figure{query: now("sertifikat", "(min(pantau_registry_certificate_expiry_timestamp_seconds) - time()) / 86400"), unit: "suffix: hari", thresholds: thresholds(amber, step{21, ink})}), 13, 24)
+}
+
+// warnings are what rules found of the collector and the probes.
+func warnings(width uint32) dashboard.Panel {
+	const by = "alertname, severity, village, site, probe, sink"
+	p := tabular("Peringatan yang menyala",
+		"Yang ditemukan aturan tentang pengumpul dan alat ukur, dan masih berlaku. Surat tentang ini pergi kepada operator, tidak kepada Diskominfo. Lama sejak pertama ditemukan.", width,
+		[]query{
+			{expr: fmt.Sprintf(`max by (%s) (ALERTS{alertstate="firing",kind="ours"})`, by)},
+			{expr: fmt.Sprintf(`time() - max by (%[1]s) (ALERTS_FOR_STATE{kind="ours"}) and on (%[1]s) ALERTS{alertstate="firing",kind="ours"}`, by)},
+		},
+		[]column{
+			label("severity", "Sifat", 110, append(painted(), set("mappings", mappings(mapping{"critical", "◆ genting", red}, mapping{"warning", "▲ perlu dilihat", amber})))...),
+			label("alertname", "Peringatan", 0, set("mappings", warningMappings())),
+			label("sink", "Penyimpanan", 110),
+			label("probe", "Alat ukur", 120),
+			label("site", "Titik ukur", 120),
+			value(1, 2, "Lama", 85, number(unitAge, 0)...),
+		}, sortBy("Sifat", false), sortBy("Lama", true))
+	p.FieldConfig.Defaults.NoValue = ptr("tidak ada peringatan yang tercatat")
+	return p
+}
+
+func warningMappings() []dashboard.ValueMapping {
+	var ms []mapping
+	for _, m := range [][2]string{{"DiskSpaceLow", "Disk tinggal sedikit"}, {"DiskSpaceCritical", "Disk hampir habis"}, {"DiskFillsUp", "Disk akan penuh"},
+		{"SinkBehind", "Penyimpanan tertinggal"}, {"SinkFails", "Penyimpanan gagal menulis"}, {"JournalFails", "Jurnal gagal ditulis"},
+		{"JournalDamaged", "Bagian jurnal tidak terbaca"}, {"IngestRefuses", "Banyak kiriman ditolak"}, {"HeartbeatsLost", "Tanda hidup hilang di sini"},
+		{"IndexFails", "Indeks gagal mengikuti jurnal"}, {"StoreFails", "Penyimpanan lokal rusak atau gagal"}, {"CertificateEndsSoon", "Sertifikat hampir berakhir"},
+		{"CollectorStalls", "Pengumpul macet"}, {"CollectorRestarts", "Pengumpul berulang kali mulai lagi"}, {"RuleEvaluationFails", "Aturan gagal dihitung"},
+		{"RulesWaiting", "Aturan tentang desa menunggu"}, {"RuleFilesRefused", "Berkas aturan ditolak"}, {"UplinkDown", "Jalur keluar pengumpul putus"},
+		{"InventoryRefused", "Inventaris terbaru ditolak"}, {"MailWaits", "Surat tertahan"}, {"MailNotDelivered", "Surat tidak sampai"},
+		{"ProbeAiling", "Alat ukur bermasalah"}, {"ProbeClockUntrusted", "Jam alat ukur tidak dipercaya"}, {"ResultsHeldBack", "Hasil ditahan di jurnal"}} {
+		ms = append(ms, mapping{m[0], m[1], ""})
+	}
+	return mappings(ms...)
+}
+
+func rules(width uint32) dashboard.Panel {
+	p := rates("Aturan", "Berapa lama tiap kelompok aturan dihitung; menunggu: 1 selama aturan tentang desa ditahan, karena penyimpanan sedang mengejar atau pengumpul baru kembali (sumbu kanan).", unitSeconds, width,
+		over("{{rule_group}}", "max by (rule_group) (prometheus_rule_group_last_duration_seconds)"), over("menunggu", "max(pantau_rules_waiting)"))
+	override(&p, "menunggu", colored(amber), dashed(), set("unit", unitCount), set("decimals", 0), set("custom.axisPlacement", "right"), set("custom.axisSoftMax", 1))
+	return p
 }
 
 // rates is a chart of how fast counters grow. Series that are named beforehand
@@ -171,6 +217,16 @@ func heldBack(width uint32) dashboard.Panel {
 		over("ditahan: {{reason}} ({{sink}})", rateBy("sink, reason", "pantau_sink_held_results_total")),
 		over("ditolak: {{reason}} ({{sink}})", rateBy("sink, reason", "pantau_sink_refused_samples_total")),
 		over("waktu dibetulkan ({{sink}})", rateBy("sink", "pantau_sink_corrected_results_total"))))
+}
+
+func store(width uint32) dashboard.Panel {
+	return rates("Besar penyimpanan lokal", "Byte semua blok di disk, tanpa catatan beberapa jam terakhir.", unitBytes, width, over("blok", "max(prometheus_tsdb_storage_blocks_bytes)"))
+}
+
+func series(width uint32) dashboard.Panel {
+	p := rates("Deret yang hidup", "Deret dalam ingatan penyimpanan lokal; yang naik terus memakan memori.", unitCount, width, over("deret", "max(prometheus_tsdb_head_series)"))
+	p.FieldConfig.Defaults.Decimals = ptr(0.0)
+	return p
 }
 
 func siteStates(width uint32) dashboard.Panel {
