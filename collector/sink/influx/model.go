@@ -23,16 +23,22 @@ func measurement(metric string) string {
 	switch metric {
 	case "latency_seconds", "jitter_seconds", "packet_loss_ratio":
 		return "latency"
-	case "download_bits_per_second", "upload_bits_per_second", "loaded_latency_seconds":
+	case "download_bits_per_second", "upload_bits_per_second", "idle_latency_seconds", "loaded_latency_seconds", "retransmit_ratio":
 		return "speed"
 	case "carrier_up", "lan_gateway_reachable", "first_hop_reachable", "odp_reachable", "target_reachable":
 		return "reach"
-	case "link_receive_bytes_total", "link_transmit_bytes_total", "link_utilisation_ratio":
+	case "link_receive_bytes_total", "link_transmit_bytes_total":
 		return "usage"
 	case "optical_receive_power_dbm":
 		return "optical"
-	case "mobile_rsrp_dbm", "mobile_rsrq_db", "mobile_sinr_db":
+	case "mobile_rsrp_dbm", "mobile_rsrq_db", "mobile_sinr_db", "mobile_generation", "mobile_cell_id":
 		return "mobile"
+	case "dns_answer_seconds":
+		return "dns"
+	case "http_first_byte_seconds", "http_lookup_seconds", "http_connect_seconds", "http_tls_seconds":
+		return "http"
+	case "path_reached", "path_hops", "path_hop_seconds":
+		return "path"
 	case "result_total":
 		return "result"
 	case "village_state":
