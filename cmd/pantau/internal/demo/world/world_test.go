@@ -165,6 +165,7 @@ func TestWorld(t *testing.T) {
 			}
 		}
 	})
+	t.Run("filling", func(t *testing.T) { filling(t, w, w.Villages[1], w.Villages[0]) })
 	t.Run("browsing", func(t *testing.T) { browsing(t, w, w.Villages[0]) })
 }
 
@@ -449,6 +450,35 @@ func browsing(t *testing.T, w *World, v *Village) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// filling leaves little of the line, and nothing on a neighbour's.
+func filling(t *testing.T, w *World, v, neighbour *Village) {
+	t.Helper()
+	share := 0.0
+	for try := 0; try < 4 && share < 0.9; try++ { // a machine that stands still for a moment spoils one
+		before, others, start := received(t, v), received(t, neighbour), time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		n, err := w.Fill(ctx, v)
+		cancel()
+		must(t, err)
+		share = float64(n) * 8 / time.Since(start).Seconds() / netlab.PayloadRate(v.Down)
+		if got := int64(received(t, v) - before); got < n {
+			t.Errorf("%d bytes arrived, the box's interface counted %d", n, got)
+		}
+		if got := received(t, neighbour) - others; got > 1<<16 {
+			t.Errorf("%d bytes on the line of a neighbour", got)
+		}
+	}
+	if share < 0.9 || share > 1.1 {
+		t.Errorf("it filled %.2f of the line", share)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if n, err := w.Fill(ctx, v); n > 0 || err != nil {
+		t.Errorf("ended before it began: %d bytes, %v", n, err)
 	}
 }
 
