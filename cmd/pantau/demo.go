@@ -30,9 +30,16 @@ run; else everything is on loopback, and the demo says what is lost by that.
 
 It runs until Ctrl-C, or for the time of --for, and then says whether every
 village's figures are what its line carries: with --for the exit code is 1 if they
-are not.`,
+are not.
+
+With --story it plays a story by itself, checks it, and ends within 15 minutes: a
+line is filled with traffic and noticed, a cable is cut, the offices are told by one
+mail that names the villages, the cable is mended, they are told once that it is
+over, and what was measured meanwhile is filled in. Rates, line and cable are drawn
+anew each run. It needs root. The exit code is 1 if any of it does not hold.`,
 		Example: `  pantau demo
-  pantau demo --for 10m --json demo.json`,
+  pantau demo --for 10m --json demo.json
+  pantau demo --story --json story.json`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
@@ -40,6 +47,12 @@ are not.`,
 				return cli.Usage(errors.New("--villages is between 1 and 40"))
 			case o.For < 0:
 				return cli.Usage(errors.New("--for is not negative"))
+			case o.Story && o.For > 0:
+				return cli.Usage(errors.New("--story ends by itself: leave --for away"))
+			case o.Story && o.NoNetns:
+				return cli.Usage(errors.New("--story cuts lines, which --no-netns has none of"))
+			case o.Story && o.Villages < demo.LeastForStory:
+				return cli.Usage(fmt.Errorf("--story needs --villages %d or more, so that not all are cut off", demo.LeastForStory))
 			}
 			if out != "" && out != "-" { // rather now than after the run
 				if _, err := os.Stat(filepath.Dir(out)); err != nil {
@@ -72,7 +85,7 @@ are not.`,
 			switch {
 			case err != nil:
 				return err
-			case o.For > 0 && !report.OK:
+			case (o.For > 0 || o.Story) && !report.OK:
 				return cli.ErrSilent // the demo has said what does not hold
 			}
 			return nil
@@ -82,7 +95,8 @@ are not.`,
 	c.Flags().IntVar(&o.Villages, "villages", 6, "number of villages")
 	c.Flags().BoolVar(&o.NoNetns, "no-netns", false, "loopback instead of shaped lines")
 	c.Flags().DurationVar(&o.For, "for", 0, "end after this time, with a verdict; 0: at Ctrl-C")
-	c.Flags().Uint64Var(&o.Seed, "seed", 0, "draw the same rates again; without it they are new each run")
+	c.Flags().BoolVar(&o.Story, "story", false, "play the story, check it, and end")
+	c.Flags().Uint64Var(&o.Seed, "seed", 0, "draw the same rates and the same story again; without it they are new each run")
 	c.Flags().StringVar(&o.Office, "listen", "127.0.0.1:7480", "address of the pages; a taken one gives way to a free port")
 	c.Flags().StringVar(&out, "json", "", "write JSON to this file at the end; - is standard output")
 	return c

@@ -21,8 +21,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pantau-desa/pantau/cmd/pantau/internal/demo/post"
 	"github.com/pantau-desa/pantau/cmd/pantau/internal/demo/world"
 	"github.com/pantau-desa/pantau/collector"
+	"github.com/pantau-desa/pantau/collector/incident"
 	"github.com/pantau-desa/pantau/collector/provision"
 	"github.com/pantau-desa/pantau/probe"
 	"github.com/pantau-desa/pantau/probe/netlab"
@@ -35,8 +37,10 @@ type Options struct {
 	Villages int
 	NoNetns  bool // loopback instead of shaped lines
 	// For ends the run after a while, with a verdict. 0: it runs until ctx ends.
-	For  time.Duration
-	Seed uint64
+	For time.Duration
+	// Story plays the story, checks it, and ends. It needs lines that can be cut.
+	Story bool
+	Seed  uint64
 	// Out is where people read. Size is of the terminal that it is, in columns and
 	// rows; nil: it is none, and stays quiet.
 	Out    io.Writer
@@ -47,6 +51,7 @@ type Options struct {
 	// For tests.
 	pace      *provision.Schedule // nil: the demo's
 	downAfter time.Duration       // silence of a village; 0: 170 s
+	incidents *incident.Timers    // nil: the demo's
 	standing  func(*run)          // called when everything stands, before it runs
 }
 
@@ -60,6 +65,18 @@ func defaultPace(shaped bool) provision.Schedule {
 	return s
 }
 
+// defaultTimers: confirmed as in the field, over sooner, for people who watch.
+func defaultTimers() incident.Timers {
+	return incident.Timers{Good: 3 * time.Minute, GoodGroup: 3 * time.Minute}
+}
+
+func (r *run) timers() incident.Timers {
+	if r.opt.incidents != nil {
+		return *r.opt.incidents
+	}
+	return defaultTimers()
+}
+
 // defaultDownAfter is the collector's own.
 const defaultDownAfter = 170 * time.Second
 
@@ -67,6 +84,7 @@ const (
 	ingestPort = "7443"
 	targetPort = "7442"
 	webPort    = "80"
+	postPort   = "7483"
 )
 
 type run struct {
@@ -79,6 +97,7 @@ type run struct {
 	world  *world.World // nil on loopback
 	col    *collector.Collector
 	target *target.Target
+	post   *post.Office
 	web    net.Listener
 	open   []io.Closer // what teardown closes, in order of opening
 	url    string      // collector, as the probes reach it
@@ -86,6 +105,7 @@ type run struct {
 	began  time.Time
 	first  time.Duration   // until every village had figures; 0: not yet
 	final  []VillageReport // the last look at them
+	story  *story          // nil: none is played
 }
 
 // Run runs the demo until ctx or its time ends, and returns its report. The error
@@ -139,12 +159,18 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	if r.opt.pace != nil {
 		r.pace = *r.opt.pace
 	}
+	if r.opt.Story && r.world == nil {
+		return errors.New("the story cuts lines, and here are none that can be cut: run it as root, without --no-netns")
+	}
+	if err := r.openPost(dir); err != nil {
+		return fmt.Errorf("the post office: %w", err)
+	}
 	office, err := listenNear(r.opt.Office)
 	if err := r.own(office, err); err != nil {
 		return fmt.Errorf("the pages: %w", err)
 	}
 	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"), Office: office,
-		Schedule: r.pace, DownAfter: r.opt.downAfter, Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
+		Schedule: r.pace, DownAfter: r.opt.downAfter, Incidents: r.timers(), Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
 	var targets []net.Listener
 	if r.world != nil {
 		targets, err = r.inside(&o)
@@ -162,6 +188,16 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	}
 	r.col, err = collector.New(ctx, o)
 	return err
+}
+
+// openPost opens the post office that the collector sends its mails to.
+func (r *run) openPost(dir string) error {
+	pages, err := listenNear("127.0.0.1:" + postPort)
+	if err := r.own(pages, err); err != nil {
+		return err
+	}
+	r.post, err = post.Open(post.Options{Dir: filepath.Join(dir, "surat"), Pages: pages, Logger: r.log})
+	return r.own(r.post, err)
 }
 
 // own notes what was opened, for teardown, and passes the error on.
@@ -223,11 +259,16 @@ func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
 	if err := r.own(host, err); err != nil {
 		return nil, err
 	}
+	// The world, as the collector's own uplink is tried with, is the BNG: its refusal
+	// is an answer.
+	o.Uplink, o.UplinkDial = []string{net.JoinHostPort(r.world.BNGAddress.String(), ingestPort)}, r.world.Pusat.DialContext
 	o.Listeners, o.Packets, o.Names = []net.Listener{tcp}, []*net.UDPConn{packets}, []string{pusat}
 	r.url = "https://" + net.JoinHostPort(pusat, ingestPort)
 	for i, v := range r.world.Villages {
 		r.lines = append(r.lines, line{place: r.places[i], ODC: slices.Index(r.world.ODCs, v.ODC), Down: v.Down, Up: v.Up,
 			UsageInterface: v.Interface, LANGateway: v.LANGateway.String(), Latency: pusat,
+			// In truth an ODC passes light on: the first that answers by address is the OLT.
+			FirstHop: r.world.OLTAddress.String(),
 			SpeedURL: "http://" + net.JoinHostPort(pusat, targetPort) + "/speedtest",
 			Reach:    map[string]string{"olt-1": r.world.OLTAddress.String(), "bng-1": r.world.BNGAddress.String()},
 			ReachTCP: net.JoinHostPort(pusat, targetPort)})
@@ -275,7 +316,7 @@ func (r *run) play(ctx context.Context, dir string) error {
 	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServers()
 	var back errgroup.Group
-	for _, serve := range []func(context.Context) error{r.col.Run, r.target.Run, r.browseServer} {
+	for _, serve := range []func(context.Context) error{r.col.Run, r.target.Run, r.post.Run, r.browseServer} {
 		back.Go(func() error {
 			defer cancel() // one that ends early ends the demo
 			return serve(servers)
@@ -297,6 +338,14 @@ func (r *run) play(ctx context.Context, dir string) error {
 	}
 	front.Go(func() error { r.tell(ctx); return nil })
 	front.Go(func() error { r.watch(ctx); return nil })
+	if r.opt.Story {
+		r.story = r.newStory()
+		front.Go(func() error {
+			defer cancel()
+			r.story.play(ctx)
+			return nil
+		})
+	}
 	err := front.Wait()
 	r.lastLook()
 	stopServers()

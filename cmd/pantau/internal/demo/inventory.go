@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"math"
 	"os"
@@ -87,12 +88,14 @@ func writeInventory(dir string, lines []line) error {
 		return err
 	}
 	files := map[string][][]string{
-		"isps.csv":    {{"isp", "name", "valid_from", "note"}, {"contoh", "Penyedia Contoh", since, note}},
-		"nodes.csv":   {{"node", "type", "parent", "name", "lat", "lon", "valid_from", "note"}},
-		"targets.csv": {{"target", "name", "node", "region", "method", "address", "port", "url", "latency", "valid_from", "note"}},
-		"sites.csv":   {{"site", "village", "name", "population", "isp", "access", "odp", "lat", "lon", "valid_from", "note"}},
-		"plans.csv":   {{"site", "download_mbps", "upload_mbps", "source_document", "valid_from", "note"}},
-		"probes.csv":  {{"probe", "site", "usage_interface", "lan_gateway", "first_hop", "valid_from", "note"}},
+		"isps.csv": {{"isp", "name", "noc_email", "noc_hours", "valid_from", "note"},
+			{"contoh", "Penyedia Contoh", "noc@penyedia.example.id", "24 jam", since, note}},
+		"contacts.csv": {{"email", "role", "region", "name", "language", "valid_from", "note"}},
+		"nodes.csv":    {{"node", "type", "parent", "name", "lat", "lon", "valid_from", "note"}},
+		"targets.csv":  {{"target", "name", "node", "region", "method", "address", "port", "url", "latency", "valid_from", "note"}},
+		"sites.csv":    {{"site", "village", "name", "population", "isp", "access", "odp", "lat", "lon", "valid_from", "note"}},
+		"plans.csv":    {{"site", "download_mbps", "upload_mbps", "source_document", "valid_from", "note"}},
+		"probes.csv":   {{"probe", "site", "usage_interface", "lan_gateway", "first_hop", "valid_from", "note"}},
 	}
 	add := func(file string, cells ...string) { files[file] = append(files[file], cells) }
 
@@ -101,13 +104,16 @@ func writeInventory(dir string, lines []line) error {
 		return err
 	}
 	files["regions.csv"] = regions
+	for _, o := range offices() {
+		add("contacts.csv", o.email, o.role, o.region, o.name, o.language, since, note)
+	}
 	add("nodes.csv", "POP-1", "pop", "", "POP Contoh", "", "", since, note)
 	add("nodes.csv", "BNG-1", "bng", "POP-1", "BNG Contoh", "", "", since, note)
 	add("nodes.csv", "OLT-1", "olt", "BNG-1", "OLT Contoh", "", "", since, note)
 	odcs := map[int]bool{}
 	spots := scatter(lines)
 	for i, l := range lines {
-		odc := fmt.Sprintf("ODC-%d", l.ODC+1)
+		odc := odcID(l.ODC)
 		if !odcs[l.ODC] {
 			odcs[l.ODC] = true
 			pon := fmt.Sprintf("PON-%d", l.ODC+1)
@@ -117,7 +123,7 @@ func writeInventory(dir string, lines []line) error {
 		odp := fmt.Sprintf("ODP-%d", i+1)
 		lat, lon := spots[i].cells()
 		add("nodes.csv", odp, "odp", odc, "ODP Contoh "+strconv.Itoa(i+1), "", "", since, note)
-		add("sites.csv", string(l.Site), l.Code, "Kantor "+l.Name, "", "contoh", "fiber", odp, lat, lon, since, note)
+		add("sites.csv", string(l.Site), l.Code, "Kantor "+l.Name, population(l.Code), "contoh", "fiber", odp, lat, lon, since, note)
 		if l.Down > 0 {
 			add("plans.csv", string(l.Site), planMbps(l.Down), planMbps(l.Up), "SIMULASI: bukan kontrak", since, note)
 		}
@@ -144,6 +150,38 @@ func writeInventory(dir string, lines []line) error {
 		}
 	}
 	return nil
+}
+
+// odcID is the k-th ODC, from 0, in the inventory.
+func odcID(k int) string { return fmt.Sprintf("ODC-%d", k+1) }
+
+// office is one that is told by mail. Nobody has these addresses (RFC 2606).
+type office struct{ email, role, region, name, language string }
+
+func offices() []office {
+	return []office{
+		{"kominfo@klaten.example.id", "dinas", "33.10", "Diskominfo Kabupaten Klaten", "id"},
+		{"network@klaten.example.id", "dinas", "33.10", "Klaten network office", "en"},
+		{"operasi@pantau.example.id", "operations", "", "Operasi Pantau Desa", "id"},
+	}
+}
+
+// toldOfIncidents are the addresses that must be told when villages are cut off.
+func toldOfIncidents() (out []string) {
+	for _, o := range offices() {
+		if o.role == "dinas" {
+			out = append(out, o.email)
+		}
+	}
+	return out
+}
+
+// population is made up: 1,500 to 6,499 by a hash of the code, as in the Klaten
+// example.
+func population(code string) string {
+	h := fnv.New32a()
+	h.Write([]byte(code))
+	return strconv.Itoa(1500 + int(h.Sum32()%5000))
 }
 
 // keptRegions are the rows of the villages of the demo and of what is above them.

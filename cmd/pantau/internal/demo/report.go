@@ -23,6 +23,9 @@ type Report struct {
 	Villages []VillageReport `json:"villages"`
 	Page     string          `json:"page"`
 	Target   string          `json:"target"`
+	Mails    string          `json:"mails"` // address of the pages of the post office
+	Seed     uint64          `json:"seed"`  // draws the same rates and the same story
+	*StoryReport
 }
 
 // VillageReport is one village's line and what was measured of it.
@@ -180,9 +183,14 @@ func (v VillageReport) problems() (out []string) {
 // report is the verdict on what lastLook saw.
 func (r *run) report() Report {
 	out := Report{OK: len(r.final) > 0, Netns: r.world != nil, Seconds: time.Since(r.began).Seconds(), First: r.first.Seconds(),
-		Villages: r.final, Page: r.page(), Target: r.targetURL()}
+		Villages: r.final, Page: r.page(), Target: r.targetURL(),
+		Mails: r.postURL(), Seed: r.opt.Seed}
 	for _, v := range r.final {
 		out.OK = out.OK && len(v.Problems) == 0
+	}
+	if r.story != nil {
+		out.StoryReport = &r.story.report
+		out.OK = out.OK && r.story.failed == nil
 	}
 	return out
 }
@@ -231,9 +239,14 @@ func (r *run) conclude(out Report, err error) {
 	for _, p := range problems {
 		r.say("%s", p)
 	}
+	if r.story != nil {
+		r.say("%s", r.story.conclusion())
+	}
 	r.say("Nothing is left but %s.", r.opt.Dir)
 }
 
 func (r *run) page() string { return fmt.Sprintf("http://%s/", r.col.OfficeAddr()) }
+
+func (r *run) postURL() string { return fmt.Sprintf("http://%s/", r.post.Addr()) }
 
 func (r *run) targetURL() string { return fmt.Sprintf("http://%s/speedtest", r.target.Addr()) }

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -15,6 +16,7 @@ type screen struct {
 	colour bool
 
 	mu    sync.Mutex
+	over  string // a line above the block; empty: none
 	block []text
 	drawn int // lines of the block on the terminal, above the cursor
 	width int // width it was drawn for
@@ -39,6 +41,14 @@ func (s *screen) say(lines string) {
 	io.WriteString(s.out, b.String())
 }
 
+// note puts a line above the block from its next drawing on; empty: none. In a pipe
+// it is not seen.
+func (s *screen) note(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = line
+}
+
 // show draws the block anew.
 func (s *screen) show(block []text) {
 	if !s.terminal() {
@@ -47,6 +57,9 @@ func (s *screen) show(block []text) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.block = block
+	if s.over != "" {
+		s.block = slices.Concat([]text{{s.over, "1"}}, block)
+	}
 	var b strings.Builder
 	s.erase(&b)
 	s.draw(&b)

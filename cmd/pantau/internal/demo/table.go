@@ -18,6 +18,7 @@ import (
 func (r *run) introduce() {
 	r.say("halaman: %s", r.page())
 	r.say("target: %s", r.targetURL())
+	r.say("surat: %s", r.postURL())
 	r.say("folder: %s", r.opt.Dir)
 	if r.world == nil {
 		return

@@ -65,6 +65,9 @@ func Open(o Options) (*Office, error) {
 // SMTP is where it takes mails.
 func (o *Office) SMTP() *smtptest.Server { return o.server }
 
+// Addr is where its pages are.
+func (o *Office) Addr() net.Addr { return o.opt.Pages.Addr() }
+
 // Close takes no more mails, and ends the pages if Run has not.
 func (o *Office) Close() error {
 	o.server.Close()
