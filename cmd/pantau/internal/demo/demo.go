@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -85,6 +86,8 @@ const (
 	targetPort = "7442"
 	webPort    = "80"
 	postPort   = "7483"
+
+	grafanaPort = "3000" // its own default
 )
 
 type run struct {
@@ -338,6 +341,7 @@ func (r *run) play(ctx context.Context, dir string) error {
 	}
 	front.Go(func() error { r.tell(ctx); return nil })
 	front.Go(func() error { r.watch(ctx); return nil })
+	front.Go(func() error { r.grafana(ctx, dir, strings.TrimSuffix(r.page(), "/")); return nil })
 	if r.opt.Story {
 		r.story = r.newStory()
 		front.Go(func() error {
