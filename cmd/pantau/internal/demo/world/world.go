@@ -72,6 +72,8 @@ type World struct {
 	ODCs     []*ODC
 
 	OLT, BNG, Pusat *netlab.Node
+	// Uplink is pusat's own, between BNG (A) and pusat (B).
+	Uplink *netlab.Link
 	// Addresses that answer by whatever way is left.
 	OLTAddress, BNGAddress, PusatAddress netip.Addr
 
@@ -197,7 +199,7 @@ func (w *World) buildCentre(s *site) {
 	s.own(w.BNG, w.BNGAddress)
 	s.own(w.OLT, w.OLTAddress)
 
-	s.line(w.BNG, w.Pusat, centreNet, 0, netlab.LinkOptions{NameA: "pusat", NameB: "eth0"})
+	w.Uplink = s.line(w.BNG, w.Pusat, centreNet, 0, netlab.LinkOptions{NameA: "pusat", NameB: "eth0"})
 	s.line(w.BNG, w.OLT, trunkNet, 0, netlab.LinkOptions{NameA: "olt", NameB: "uplink"})
 	s.route(w.Pusat, everywhere, address(centreNet, 0, 1), congestionControl)
 	s.route(w.OLT, everywhere, address(trunkNet, 0, 1), "")
