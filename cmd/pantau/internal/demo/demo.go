@@ -22,6 +22,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pantau-desa/pantau/alerts"
+	"github.com/pantau-desa/pantau/alerts/outbox"
 	"github.com/pantau-desa/pantau/cmd/pantau/internal/demo/post"
 	"github.com/pantau-desa/pantau/cmd/pantau/internal/demo/world"
 	"github.com/pantau-desa/pantau/collector"
@@ -173,7 +175,7 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 		return fmt.Errorf("the pages: %w", err)
 	}
 	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"), Office: office,
-		Schedule: r.pace, DownAfter: r.opt.downAfter, Incidents: r.timers(), Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
+		Schedule: r.pace, DownAfter: r.opt.downAfter, Incidents: r.timers(), Alerts: r.alerts(office.Addr()), Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
 	var targets []net.Listener
 	if r.world != nil {
 		targets, err = r.inside(&o)
@@ -201,6 +203,13 @@ func (r *run) openPost(dir string) error {
 	}
 	r.post, err = post.Open(post.Options{Dir: filepath.Join(dir, "surat"), Pages: pages, Logger: r.log})
 	return r.own(r.post, err)
+}
+
+// alerts are how the collector mails: to the post office, with links to the pages.
+func (r *run) alerts(office net.Addr) *alerts.Settings {
+	s := r.post.SMTP()
+	return &alerts.Settings{SMTP: outbox.SMTP{Host: s.Host(), Port: s.Port(), CA: s.CA()}, From: "Pantau Desa (demo) <pantau@pantau.example.id>",
+		PageURL: "http://" + office.String(), Retry: 5 * time.Second}
 }
 
 // own notes what was opened, for teardown, and passes the error on.
