@@ -16,13 +16,6 @@ import (
 // standIn makes this test binary a Grafana as far as the demo uses one.
 const standIn = "PANTAU_TEST_GRAFANA"
 
-func TestMain(m *testing.M) {
-	if os.Getenv(standIn) != "" {
-		beGrafana()
-	}
-	os.Exit(m.Run())
-}
-
 // beGrafana answers with what it was started with, or ends at once.
 func beGrafana() {
 	if os.Getenv(standIn) == "ends" {

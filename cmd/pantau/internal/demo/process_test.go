@@ -58,6 +58,15 @@ func (p *process) stderr() string {
 // start runs `pantau demo` in a process group of its own, as a shell does.
 func start(t *testing.T, bin string, args ...string) *process {
 	t.Helper()
+	return startCommand(t, filepath.Join(bin, "pantau"), func(dir string) (all, env []string) {
+		return append([]string{"demo", "--dir", dir, "--listen", "127.0.0.1:0"}, args...), nil
+	})
+}
+
+// startCommand starts a program that plays the demo in the folder that its
+// arguments or its environment name.
+func startCommand(t *testing.T, program string, with func(dir string) (args, env []string)) *process {
+	t.Helper()
 	top := t.TempDir()
 	p := &process{t: t, dir: filepath.Join(top, "demo")}
 	for _, name := range []string{"cwd", "tmp", "home"} {
@@ -72,10 +81,14 @@ func start(t *testing.T, bin string, args ...string) *process {
 		t.Fatal(err)
 	}
 	p.stdout, p.lines = read, bufio.NewReader(read)
-	p.cmd = exec.Command(filepath.Join(bin, "pantau"), append([]string{"demo", "--dir", p.dir, "--listen", "127.0.0.1:0"}, args...)...)
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.others[0], write, p
-	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.others[1], "HOME="+p.others[2])
+	args, env := with(p.dir)
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Stdout, p.cmd.Stderr = write, p
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if len(env) == 0 { // else it builds, for which it needs the sources and the caches
+		p.cmd.Dir, p.cmd.Env = p.others[0], append(p.cmd.Env, "TMPDIR="+p.others[1], "HOME="+p.others[2])
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,15 +101,15 @@ func start(t *testing.T, bin string, args ...string) *process {
 	return p
 }
 
-// await reads on until a line holds what is wanted.
-func (p *process) await(want string) {
+// await reads on until a line holds what is wanted, and answers that line.
+func (p *process) await(want string) string {
 	p.t.Helper()
 	p.stdout.SetReadDeadline(time.Now().Add(90 * time.Second))
 	for {
 		line, err := p.lines.ReadString('\n')
 		p.said.WriteString(line)
 		if strings.Contains(line, want) {
-			return
+			return line
 		}
 		if err != nil {
 			p.t.Fatalf("it never said %q (%v): %s%s", want, err, p.said.String(), p.stderr())

@@ -51,7 +51,7 @@ func (o *Office) list(w http.ResponseWriter, _ *http.Request) {
 func (o *Office) show(w http.ResponseWriter, r *http.Request) {
 	file := r.PathValue("file")
 	extension := filepath.Ext(file)
-	l, err := o.letter(strings.TrimSuffix(file, extension))
+	l, err := readFile(o.opt.Dir, strings.TrimSuffix(file, extension))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), extension != "" && extension != ".html" && extension != ".eml":
 		http.NotFound(w, r)

@@ -89,8 +89,11 @@ func (o *Office) Run(ctx context.Context) error {
 
 // Letters reads all mails, the oldest first. One that cannot be read has its
 // reason in the error and is left out; the rest is there.
-func (o *Office) Letters() (all []Letter, err error) {
-	entries, err := os.ReadDir(o.opt.Dir)
+func (o *Office) Letters() ([]Letter, error) { return Read(o.opt.Dir) }
+
+// Read is Letters for the folder of an office.
+func Read(dir string) (all []Letter, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +103,7 @@ func (o *Office) Letters() (all []Letter, err error) {
 		if !ok {
 			continue // half written
 		}
-		l, err := o.letter(name)
+		l, err := readFile(dir, name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", e.Name(), err))
 			continue
@@ -111,12 +114,12 @@ func (o *Office) Letters() (all []Letter, err error) {
 	return all, errors.Join(errs...)
 }
 
-// letter reads one mail; its file was written when it was taken.
-func (o *Office) letter(name string) (Letter, error) {
+// readFile reads one mail; its file was written when it was taken.
+func readFile(dir, name string) (Letter, error) {
 	if name != filepath.Base(name) {
 		return Letter{}, fs.ErrNotExist
 	}
-	f, err := os.Open(filepath.Join(o.opt.Dir, name+".eml"))
+	f, err := os.Open(filepath.Join(dir, name+".eml"))
 	if err != nil {
 		return Letter{}, err
 	}
