@@ -54,6 +54,12 @@ func Of(ev incident.Event, before []string, joined []incident.ID) []News {
 		return nil
 	}
 	if ev.Incident.Kind == incident.Ours {
+		has := func(k incident.FactKind) bool {
+			return slices.ContainsFunc(ev.Incident.Evidence, func(f incident.Fact) bool { return f.Kind == k })
+		}
+		if has(incident.Stalled) && !has(incident.UplinkFails) {
+			return nil // a stall is over when it is seen: a rule tells operations if it happens often
+		}
 		return []News{{Event: ev, Role: inventory.RoleOperations}}
 	}
 	villages := Villages(ev.Incident)

@@ -55,6 +55,9 @@ func TestWhoseNews(t *testing.T) {
 	far := broken("33.10.15.2009", "34.02.01.2001")
 	ours := broken("33.10.15.2009")
 	ours.Kind = incident.Ours
+	stall, uplink := ours, ours
+	stall.Evidence = []incident.Fact{{Kind: incident.UplinkWorks}, {Kind: incident.Stalled}}
+	uplink.Evidence = []incident.Fact{{Kind: incident.UplinkFails}, {Kind: incident.Stalled}}
 	for _, c := range []struct {
 		what   string
 		ev     incident.Event
@@ -66,6 +69,9 @@ func TestWhoseNews(t *testing.T) {
 		{"opened in two provinces", event(incident.Opened, far), nil, "dinas 33.10, dinas 34.02, province 33, province 34"},
 		{"ours", event(incident.Opened, ours), nil, "operations"},
 		{"ours, over", event(incident.Recovered, ours), nil, "operations"},
+		{"a stall of ours", event(incident.Opened, stall), nil, ""},
+		{"a stall of ours, over", event(incident.Recovered, stall), nil, ""},
+		{"a stall of ours, and no uplink", event(incident.Opened, uplink), nil, "operations"},
 		{"widened", event(incident.Widened, one), []string{"33.10.15.2009"}, "dinas 33.10, province 33"},
 		{"widened into another regency", event(incident.Widened, two), []string{"33.10.15.2009"}, "dinas 33.11, province 33"},
 		{"widened within the villages", event(incident.Widened, one), []string{"33.10.15.2009", "33.10.15.2014"}, ""},

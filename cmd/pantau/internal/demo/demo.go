@@ -174,7 +174,8 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	if err := r.own(office, err); err != nil {
 		return fmt.Errorf("the pages: %w", err)
 	}
-	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"), Office: office,
+	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"),
+		RuleDir: filepath.Join(dir, "rules"), Office: office,
 		Schedule: r.pace, DownAfter: r.opt.downAfter, Incidents: r.timers(), Alerts: r.alerts(office.Addr()), Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
 	var targets []net.Listener
 	if r.world != nil {
@@ -185,7 +186,7 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeInventory(o.Inventory, r.lines); err != nil {
+	if err := errors.Join(writeInventory(o.Inventory, r.lines), writeRules(o.RuleDir)); err != nil {
 		return err
 	}
 	if r.target, err = target.New(target.Options{Listeners: targets, Logger: r.log}); err != nil {
