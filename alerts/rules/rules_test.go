@@ -398,7 +398,7 @@ func TestDirectories(t *testing.T) {
 func TestUsageFromHistoryToAlert(t *testing.T) {
 	const step, day, week = 5 * time.Minute, 24 * time.Hour, 7 * 24 * time.Hour
 	begin := time.Unix(0, 0).UTC()
-	onset := begin.Add(5*week + 14*time.Hour)
+	onset := begin.Add(4*week + 14*time.Hour)
 	db, err := tsdb.Open(t.TempDir(), nil, nil, func() *tsdb.Options {
 		o := tsdb.DefaultOptions()
 		o.RetentionDuration = (100 * day).Milliseconds()
@@ -465,17 +465,17 @@ func TestUsageFromHistoryToAlert(t *testing.T) {
 		}
 	}
 	first := map[string]time.Duration{}
-	for at := begin; at.Before(onset.Add(time.Hour)); at = at.Add(step) {
+	for at := begin; at.Before(onset.Add(50 * time.Minute)); at = at.Add(step) {
 		// The same hours of the last days: 2 h 15 min that a level is made of, and what
 		// follows.
 		since := at.Sub(onset) % day
 		if since < -12*time.Hour {
 			since += day
 		}
-		if since < -3*time.Hour || since > time.Hour {
+		if since < -155*time.Minute || since > 50*time.Minute {
 			continue // nothing looks there
 		}
-		if at.Before(onset.Add(-6*day - 3*time.Hour)) {
+		if at.Before(onset.Add(-5*day - 155*time.Minute)) {
 			write(at, true)
 			continue
 		}
