@@ -74,7 +74,7 @@ func TestRulesAreGathered(t *testing.T) {
 		// One more within hours is not told at once, but with what else there is then.
 		more := w.found("capacity", 41)
 		w.evaluate(2*time.Hour, append(full, more)...)
-		w.expect(dinas, "[Kapasitas] 40", "[Mutu menurun] 3", "[Pulih] 3 desa di Kec. Wedi pulih")
+		w.expect(dinas, "[Kapasitas] 40", "[Mutu menurun] 3", "[Pulih] 3 desa di Kec. Wedi kembali biasa")
 		w.evaluate(5*time.Hour, append(full, more)...)
 		w.expect(dinas, "[Kapasitas] 40", "[Mutu menurun] 3", "[Pulih] 3", "[Meluas] 41 desa")
 		resolve(append(full, more)...)

@@ -88,7 +88,7 @@ func Region(inv *inventory.Inventory, code string) mail.Region {
 		r, ok = inv.Province(code)
 	}
 	if !ok {
-		r.Name = "Pantau Desa"
+		r.Name = "server"
 	}
 	return mail.Region{Code: r.Code, Name: r.Name}
 }

@@ -151,6 +151,19 @@ func (w incidentWriter) is() string {
 	return "are"
 }
 
+// which is the heading above the villages.
+func (w incidentWriter) which() string {
+	if w.i.Kind == UsePeak {
+		return w.sayf("Desa %s", "Villages %s", w.k.state)
+	}
+	return w.sayf("Desa yang %s", "Villages that are %s", w.k.state)
+}
+
+// well is how villages are that recovered.
+func (w incidentWriter) well() string {
+	return w.say(w.thing("pulih", "kembali biasa"), w.thing("back", "usual again"))
+}
+
 func (w incidentWriter) first() string {
 	if w.i.Rule {
 		return w.say("email pertama", "first mail")
@@ -183,7 +196,7 @@ func (w incidentWriter) opened() *document {
 			w.who(i.Villages, i.Region), w.k.state, w.since(), w.has()), w.guessed()},
 	}
 	d.preheader = w.advice()
-	d.blocks = []block{w.facts(), w.todo(), w.page(), w.affected(w.sayf("Desa yang %s", "Villages that are %s", w.k.state)), w.tree(),
+	d.blocks = []block{w.facts(), w.todo(), w.page(), w.affected(w.which()), w.tree(),
 		w.reasons(w.why()), w.doubts()}
 	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila "+w.thing("gangguan ", "")+"meluas.", "Next mail: one on recovery, or one if it widens."))
 	return d
@@ -212,7 +225,7 @@ func (w incidentWriter) widened() *document {
 		more.Value = append(more.Value, ln(": "+w.list(added))...)
 	}
 	facts.Facts = slices.Insert(facts.Facts, 1, fact{Label: w.say("Meluas", "Widened"), Value: ln(w.full(i.Widened))}, more)
-	d.blocks = []block{facts, w.todo(), w.page(), w.affected(w.sayf("Desa yang %s", "Villages that are %s", w.k.state)), w.tree(),
+	d.blocks = []block{facts, w.todo(), w.page(), w.affected(w.which()), w.tree(),
 		w.reasons(w.why()), w.doubts()}
 	d.footer = lines(w.say("Email berikutnya: satu saat pulih, atau satu bila "+w.thing("gangguan ", "")+"meluas lagi.", "Next mail: one on recovery, or one if it widens again."))
 	return d
@@ -258,11 +271,11 @@ func (w incidentWriter) recovered() *document {
 		causeNote = w.say("email terakhir, penyebab belum pasti", "last mail, the cause is not certain yet")
 	}
 	d := &document{
-		subject: w.subject(w.say("Pulih", "Recovered"), w.say("pulih", "back"), " "+w.zoned(i.Restored)+w.say(" setelah ", " after ")+length+subjectCause),
+		subject: w.subject(w.say("Pulih", "Recovered"), w.well(), " "+w.zoned(i.Restored)+w.say(" setelah ", " after ")+length+subjectCause),
 		tag:     tag{up, w.say("PULIH", "RECOVERED")},
 		tagNote: causeNote,
-		headline: []string{w.sayf("%[1]s pulih pukul %[2]s, setelah %[3]s.", "%[1]s %[4]s back since %[2]s, after %[3]s.",
-			w.who(i.Villages, i.Region), w.zoned(i.Restored), length, w.is())},
+		headline: []string{w.sayf("%[1]s %[5]s pukul %[2]s, setelah %[3]s.", "%[1]s %[4]s %[5]s since %[2]s, after %[3]s.",
+			w.who(i.Villages, i.Region), w.zoned(i.Restored), length, w.is(), w.well())},
 	}
 	var facts []fact
 	switch {
@@ -399,8 +412,10 @@ func (w incidentWriter) facts() block {
 	if provider == "" {
 		provider = w.say("belum tercatat", "not recorded yet")
 	}
-	facts = append(facts, fact{Label: w.say("Penyedia", "Provider"), Value: ln(provider)},
-		fact{Label: w.say(w.thing("Nomor gangguan", "Nomor"), w.thing("Incident", "Number")), Value: ln(name(i.ID))})
+	if i.Kind != Ours {
+		facts = append(facts, fact{Label: w.say("Penyedia", "Provider"), Value: ln(provider)})
+	}
+	facts = append(facts, fact{Label: w.say(w.thing("Nomor gangguan", "Nomor"), w.thing("Incident", "Number")), Value: ln(name(i.ID))})
 	return block{Facts: facts}
 }
 
@@ -450,13 +465,20 @@ func (w incidentWriter) affected(heading string) block {
 	}
 	several := len(districts(list)) > 1
 	heard := slices.ContainsFunc(list, func(x Village) bool { return !x.LastHeard.IsZero() })
+	// Of a silence the two are one, which needs one column.
+	one := heard && !slices.ContainsFunc(list, func(x Village) bool { return !x.LastHeard.Equal(x.Since) })
 	t := &table{Rest: w.rest, Columns: append(w.villageColumns(several), column{Label: w.say("Penduduk", "People"), Right: true})}
 	switch w.i.Event {
 	case Unstable:
 		t.Columns = append(t.Columns, column{Label: w.say("Peralihan", "Changes"), Right: true})
 	default:
-		t.Columns = append(t.Columns, column{Label: w.say("Sejak", "Since"), Right: true})
-		if heard {
+		if !one {
+			t.Columns = append(t.Columns, column{Label: w.say("Sejak", "Since"), Right: true})
+		}
+		switch {
+		case one:
+			t.Columns = append(t.Columns, column{Label: w.say("Kabar terakhir", "Last heard"), Right: true})
+		case heard:
 			t.Columns = append(t.Columns, column{Label: w.say("kabar terakhir", "last heard"), Right: true, Under: true})
 		}
 	}
@@ -473,9 +495,11 @@ func (w incidentWriter) affected(heading string) block {
 		if w.i.Event == Unstable {
 			row = append(row, text("≥ "+w.count(x.Changes)))
 		} else {
-			row = append(row, text(w.moment(x.Since)))
+			if !one {
+				row = append(row, text(w.moment(x.Since)))
+			}
 			if heard {
-				row = append(row, text(w.seconds(x.LastHeard)))
+				row = append(row, text(w.heardAt(x.LastHeard)))
 			}
 		}
 		t.Rows = append(t.Rows, row)
@@ -497,6 +521,14 @@ func (w incidentWriter) affected(heading string) block {
 		}
 	}
 	return block{Heading: heading, Table: t}
+}
+
+// heardAt is a time to the second on the mail's day, and with its date on another.
+func (w incidentWriter) heardAt(t time.Time) string {
+	if !t.IsZero() && t.In(w.zone).Format(time.DateOnly) != w.now.Format(time.DateOnly) {
+		return w.moment(t)
+	}
+	return w.seconds(t)
 }
 
 func (w incidentWriter) tree() block {
@@ -645,7 +677,7 @@ func (w incidentWriter) lengths(several bool) block {
 		}
 		t.Rows = append(t.Rows, append(w.village(x, up, several), text(w.moment(x.Since)), text(w.moment(x.Restored)), text(length)))
 	}
-	return block{Heading: w.say("Desa yang pulih", "Villages that are back"), Table: t}
+	return block{Heading: w.sayf("Desa yang %s", "Villages that are %s", w.well()), Table: t}
 }
 
 // timeline tells what happened when, from the times themselves.
@@ -686,7 +718,7 @@ func (w incidentWriter) timeline() block {
 	add(i.Restored, w.say("Semua tersambung kembali", "All connected again"))
 	add(i.Declared, w.sayf("Stabil %s, dinyatakan pulih", "Stable for %s, declared recovered", w.duration(i.Stable)))
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Or(a.at.Compare(b.at), strings.Compare(a.text, b.text)) })
-	if len(steps) < 2 {
+	if len(steps) < 2 || i.Rule {
 		return block{}
 	}
 	t := &table{Columns: []column{{Label: w.zoneName(i.Since)}, {Label: w.say("Kejadian", "Event")}}}

@@ -318,6 +318,8 @@ func drawn(t *testing.T, v view) *document {
 		return v.document()
 	case Digest:
 		return v.document()
+	case Notice:
+		return v.document()
 	}
 	t.Fatalf("no document of %T", v)
 	return nil

@@ -102,6 +102,67 @@ func unstable(lang Language) Incident {
 	return i
 }
 
+// found is what rules found in several villages.
+func found(lang Language, kind Kind) Incident {
+	i := opened(lang)
+	i.Kind, i.Rule, i.Path, i.Suspected, i.Doubts, i.ID, i.AtOrBelow = kind, true, nil, "", nil, "A-3310-250721-01", false
+	i.Page = "https://pantau.example.org/"
+	i.Evidence = nil
+	for n := range i.Villages {
+		x := &i.Villages[n]
+		x.LastHeard = time.Time{}
+		text := lang.pick("Jalur internet di "+x.Name+" hampir penuh: unduhan memakai 93% dari kecepatan terukur selama 15 menit.", "The line of "+x.Name+" is 93% full in the direction of download, for 15 minutes.")
+		if kind == Quality {
+			text = lang.pick("Kecepatan unduh di "+x.Name+" hanya 8,1 Mbps dari 20 Mbps menurut paket, n = 5 uji dalam 2 hari.", "Download at "+x.Name+" is 8.1 Mbps of 20 Mbps by plan, n = 5 tests within 2 days.")
+		}
+		i.Evidence = append(i.Evidence, Evidence{Kind: Remark, Text: text})
+	}
+	return i
+}
+
+func foundOver(lang Language, kind Kind) Incident {
+	i := found(lang, kind)
+	i.Event, i.Restored, i.SentAt = Recovered, at(17, 12, 0), at(17, 15, 0)
+	for n := range i.Villages {
+		i.Villages[n].Restored = at(17, 5+n, 0)
+	}
+	return i
+}
+
+func server(lang Language, event Event) Notice {
+	n := Notice{Envelope: envelope(lang), ID: "A-server-250721-01", Event: event, Since: at(13, 20, 0), Items: []Item{
+		{Name: "DiskSpaceCritical", Text: lang.pick("Ruang simpan server pemantau hampir habis: tinggal 812MiB.", "The disk of the collector has 812MiB left: it will soon refuse what probes send."),
+			Advice: "Below 256 MiB figures stop; with nothing left batches are refused and wait on the probes. Make room now.", Since: at(14, 2, 0), Critical: true, New: event == Widened},
+		{Name: "SinkBehind", Text: lang.pick("Angka di halaman tertinggal 12 menit dari data yang masuk (penyimpan tsdb).", "Store tsdb is 12 minutes behind the journal."),
+			Advice: "The store is slow, down, or its disk is full: the log of the collector says which.", Since: at(13, 20, 0)}}}
+	n.Page, n.Recipient, n.Region = "https://pantau.example.org/", "Operasi Pantau Desa", Region{Name: "server"}
+	if event == Recovered {
+		n.Ended, n.SentAt = at(15, 40, 0), at(15, 42, 0)
+	}
+	return n
+}
+
+// uncertain is an incident of a single village of which little is known.
+func uncertain(lang Language) Incident {
+	i := opened(lang)
+	i.Villages = i.Villages[:1]
+	i.Path = []Node{{ID: "POP-A", Type: inventory.NodePOP, Place: "POP Contoh A", State: NodeAnswers}, {ID: "OLT-15", Type: inventory.NodeOLT, Place: "OLT Contoh Wonosari", State: NodeAnswers, Points: 9},
+		{ID: "ODC-15-1", Type: inventory.NodeODC, Place: "ODC Contoh", State: NodeUnknown}, {ID: "ODP-15-01", Type: inventory.NodeODP, State: NodeUnknown}}
+	i.AtOrBelow, i.Suspected, i.Contact = true, Power, Contact{Email: "noc@penyedia-a.example.id", Hours: "24 jam"}
+	i.Evidence = []Evidence{{Kind: OnlySilence}, {Kind: PointsFine, Node: "OLT-15", Count: 9, Of: 10}, {Kind: WeAreWell, From: at(14, 5, 0)}}
+	i.Doubts = []Doubt{{Kind: NotSeparable, Node: "ODP-15-01"}}
+	return i
+}
+
+// own is an outage of ours, to those who run the collector.
+func own(lang Language) Incident {
+	i := opened(lang)
+	i.Kind, i.Operations, i.Suspected, i.Path, i.Provider, i.Contact = Ours, true, Collector, nil, "", Contact{}
+	i.Recipient = "Operasi Pantau Desa"
+	i.Evidence, i.Doubts = []Evidence{{Kind: WeAreCut}, {Kind: FellTogether, Count: 396, From: at(14, 1, 58), To: at(14, 2, 13)}}, nil
+	return i
+}
+
 func (l Language) pick(id, en string) string {
 	if l == English {
 		return en
@@ -178,7 +239,9 @@ func typical(l Language) map[string]view {
 	simulated := opened(l)
 	simulated.Simulation = true
 	return map[string]view{"gangguan": opened(l), "meluas": widened(l), "pulih": recovered(l), "pulih-menunggu": pending(l), "pulih-keliru": mistaken(l),
-		"tidak-stabil": unstable(l), "lonjakan": spike(l), "lonjakan-selesai": spikeOver(l), "ringkasan": digest(l), "simulasi": simulated}
+		"tidak-stabil": unstable(l), "lonjakan": spike(l), "lonjakan-selesai": spikeOver(l), "ringkasan": digest(l), "simulasi": simulated,
+		"satu-desa": uncertain(l), "kami": own(l), "mutu": found(l, Quality), "kapasitas": found(l, Capacity), "kapasitas-selesai": foundOver(l, Capacity),
+		"lonjakan-banyak": found(l, UsePeak), "server": server(l, Opened), "server-bertambah": server(l, Widened), "server-selesai": server(l, Recovered)}
 }
 
 // extremes is each sort with the least and the most that can be known.
@@ -194,7 +257,8 @@ func extremes(l Language) map[string]view {
 			for i := range 12 {
 				big.Path = append(big.Path, Node{ID: fmt.Sprintf("ODC-%d-%s", i, strings.Repeat("X", 30)), State: NodeState("odd")})
 			}
-			for _, k := range []EvidenceKind{FellTogether, NodeAnswered, NoPowerSignal, WeAreWell, GatewayOnly, FirstHop, MeasuredOn, Rebooted, CarrierLost, OpticalLost, DyingGasp, SiblingsFine, RecordsArrived} {
+			for _, k := range []EvidenceKind{FellTogether, NodeAnswered, NoPowerSignal, WeAreWell, GatewayOnly, FirstHop, MeasuredOn, Rebooted, CarrierLost, OpticalLost, DyingGasp, SiblingsFine, RecordsArrived,
+				PointsFine, PointsFailing, OtherNetworks, LastCarrier, LastGateway, LastHop, LastBeyond, LastHopOnly, ProbesAiling, OnlySilence, WeAreCut, WeStalled, OnlyUsCut} {
 				big.Evidence = append(big.Evidence, Evidence{Kind: k, Count: 3, Of: 4, Node: "ODC-1", From: at(14, 0, 0), To: at(14, 1, 0)})
 			}
 			out[fmt.Sprintf("%d-%s", n, e)] = big
