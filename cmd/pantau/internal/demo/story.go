@@ -121,8 +121,7 @@ type story struct {
 	*run
 	rnd    *rand.Rand
 	report StoryReport
-	failed error  // why it does not hold; nil: it does
-	now    string // how far it is, for the screen
+	failed error // why it does not hold; nil: it does
 
 	spiked   int // index of the village whose line is filled
 	odc      *world.ODC
