@@ -6,9 +6,6 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// LinkUtilisation is recorded by rules, as all of [FromRules] are.
-const LinkUtilisation = prefix + "link_utilisation_ratio"
-
 // recorded lists what the built-in rules record: series of series, for rules,
 // dashboards and mails alike.
 func recorded() []Definition {
@@ -21,7 +18,7 @@ func recorded() []Definition {
 	site := append(slices.Clone(village), "site")
 
 	out := []Definition{
-		define(LinkUtilisation, gauge, "ratio", "The village's own traffic over the last 5 minutes, as a share of the measured speed of its line, by direction (download, upload).", site, []string{"direction"}),
+		define(prefix+"link_utilisation_ratio", gauge, "ratio", "The village's own traffic over the last 5 minutes, as a share of the measured speed of its line, by direction (download, upload).", site, []string{"direction"}),
 		define("site:pantau_latency_seconds:median15m", gauge, "seconds", "Median of the last 15 minutes' median round trips, to the nearest target; at least 5 minutes measured.", site),
 		define("site:pantau_packet_loss_ratio:mean15m", gauge, "ratio", "Mean loss of the last 15 minutes, to the target that lost least; at least 5 minutes measured.", site),
 	}
