@@ -106,7 +106,7 @@ const (
 	upWithin      = time.Minute
 	recoverySlack = 2 * time.Minute // beyond the time that it must have been good for
 	filledWithin  = time.Minute
-	quietFor      = 75 * time.Second
+	storyQuiet    = 75 * time.Second
 	// durationSlack is how far a mail's duration may be off: it counts from the last
 	// beat before the cut to the first after it, and whole minutes.
 	durationSlack = 90 * time.Second
@@ -120,11 +120,13 @@ const LeastForStory = 4
 type story struct {
 	*run
 	rnd    *rand.Rand
+	quiet  time.Duration // after the recovery was told, in which nothing may come
 	report StoryReport
 	failed error // why it does not hold; nil: it does
 
 	spiked   int // index of the village whose line is filled
 	odc      *world.ODC
+	filling  time.Time // when the line began to be filled
 	cut      time.Time
 	restored time.Time
 	over     time.Time // the recovery was told to everybody
@@ -132,7 +134,7 @@ type story struct {
 }
 
 func (r *run) newStory() *story {
-	s := &story{run: r, rnd: rand.New(rand.NewPCG(r.opt.Seed, 4))}
+	s := &story{run: r, rnd: rand.New(rand.NewPCG(r.opt.Seed, 4)), quiet: storyQuiet}
 	s.spiked = s.rnd.IntN(len(r.lines))
 	s.odc = r.world.ODCs[s.rnd.IntN(len(r.world.ODCs))]
 	s.report.SpikeVillage = r.lines[s.spiked].Code
@@ -158,7 +160,7 @@ func (s *story) steps() []step {
 		{name: "mended: its villages are up", within: upWithin, begin: s.mend, look: s.up},
 		{name: "one mail says that it is over, how long it was, and why", within: over, look: s.toldOver},
 		{name: "what was measured in the cut has come: no minute is missing", within: filledWithin, look: s.filled},
-		{name: "and no late mail follows", within: quietFor + 10*time.Second, look: s.quiet},
+		{name: "and no late mail follows", within: s.quiet + 10*time.Second, look: s.nothingMore},
 	}
 }
 
@@ -216,6 +218,7 @@ func (s *story) everyReports(ctx context.Context) (string, bool, error) {
 
 // fill begins the spike: real traffic from pusat into the village.
 func (s *story) fill(ctx context.Context) error {
+	s.filling = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
@@ -246,6 +249,8 @@ func (s *story) noticed(ctx context.Context) (string, bool, error) {
 	if !full[mine].firing {
 		return said, false, nil
 	}
+	after := time.Since(s.filling).Seconds()
+	s.report.SpikeToNotice = &after
 	return strings.ToUpper(said[:1]) + said[1:] + ".", true, s.endFill()
 }
 
@@ -345,8 +350,8 @@ func (s *story) filled(ctx context.Context) (string, bool, error) {
 	return fmt.Sprintf("All %d slots of reach are there; those of the cut say \"not reachable\".", len(slots.ends)*len(s.lines)), true, nil
 }
 
-// quiet waits, and counts at last.
-func (s *story) quiet(context.Context) (string, bool, error) {
+// nothingMore waits, and counts at last.
+func (s *story) nothingMore(context.Context) (string, bool, error) {
 	t, err := s.tally()
 	if err != nil {
 		return "", false, err
@@ -354,7 +359,7 @@ func (s *story) quiet(context.Context) (string, bool, error) {
 	if t.late > 0 {
 		return "", false, fmt.Errorf("%d late mails", t.late)
 	}
-	if left := quietFor - time.Since(s.over); left > 0 {
+	if left := s.quiet - time.Since(s.over); left > 0 {
 		return fmt.Sprintf("quiet for %.0f more seconds", left.Seconds()), false, nil
 	}
 	for office, c := range t.byOffice {
