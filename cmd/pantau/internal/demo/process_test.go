@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -166,6 +167,11 @@ func TestDemoAsAProcess(t *testing.T) {
 
 // However people leave, the demo ends in order.
 func endsInOrder(t *testing.T, bin string) {
+	// Where the tests themselves are run by nohup, the demo would rightly stay when
+	// the terminal is closed: a signal that is caught here is not ignored in a child.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangup) })
 	group := func(sig syscall.Signal) func(*process) {
 		return func(p *process) { syscall.Kill(-p.cmd.Process.Pid, sig) }
 	}

@@ -140,7 +140,7 @@ func (w *world) testGrafana(t *testing.T) {
 	has("save & test", post("query", url.Values{"query": {"1+1"}, "time": {"4"}}), `[4,"2"]`)
 	has("build", get("status/buildinfo", nil), `"version":"3.`)
 
-	has("rules", get("rules", nil), `"groups":[]`)
+	has("rules", get("rules", nil), `"file":"health.yml"`)
 	post("query_exemplars", url.Values{"query": {"test"}, "start": {seconds(end.Add(-time.Hour)) + "000"}, "end": {seconds(end) + "000"}})
 
 	has("panel", post("query_range", hour("query", "pantau_odp_reachable", "step", "10")), `"1"]`)
