@@ -29,7 +29,13 @@ const (
 )
 
 func (c *Collector) openIncidents(context.Context) (err error) {
-	c.uplink = uplink.New(uplink.Options{Addresses: c.uplinkAddresses, Dial: c.opt.UplinkDial, Logger: c.log, Registerer: c.reg})
+	// Our own uplink is known well before a silence is suspect, or it would be blamed
+	// on others.
+	every := 10 * time.Second
+	if suspect := c.opt.Incidents.Suspect; suspect > 0 {
+		every = min(every, suspect/5)
+	}
+	c.uplink = uplink.New(uplink.Options{Every: every, Patience: min(4*time.Second, every), Addresses: c.uplinkAddresses, Dial: c.opt.UplinkDial, Logger: c.log, Registerer: c.reg})
 	slot := c.opt.Schedule.Light
 	if slot == 0 {
 		slot = time.Minute
