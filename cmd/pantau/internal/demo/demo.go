@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -111,6 +112,7 @@ type run struct {
 	first  time.Duration   // until every village had figures; 0: not yet
 	final  []VillageReport // the last look at them
 	story  *story          // nil: none is played
+	spike  atomic.Pointer[spike]
 }
 
 // Run runs the demo until ctx or its time ends, and returns its report. The error

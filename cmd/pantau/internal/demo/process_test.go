@@ -162,6 +162,7 @@ func TestDemoAsAProcess(t *testing.T) {
 	t.Run("ends in order", func(t *testing.T) { endsInOrder(t, bin) })
 	t.Run("fails without figures", func(t *testing.T) { failsWithoutFigures(t, bin) })
 	t.Run("refuses wrong usage", func(t *testing.T) { refusesWrongUsage(t, bin) })
+	t.Run("an ended story does not hold", func(t *testing.T) { endedStoryDoesNotHold(t, bin) })
 	t.Run("killed, it is cleared by the next", func(t *testing.T) { killedIsCleared(t, bin) })
 }
 
@@ -240,12 +241,37 @@ func failsWithoutFigures(t *testing.T, bin string) {
 }
 
 func refusesWrongUsage(t *testing.T, bin string) {
-	for _, args := range [][]string{{"--villages", "0"}, {"--villages", "41"}, {"--for", "-1s"}, {"--json", "/nowhere/demo.json"}, {"now"}} {
+	for _, args := range [][]string{{"--villages", "0"}, {"--villages", "41"}, {"--for", "-1s"}, {"--json", "/nowhere/demo.json"}, {"now"},
+		{"--story", "--for", "1m"}, {"--story", "--no-netns"}, {"--story", "--villages", "3"}} {
 		p := start(t, bin, args...)
 		if code := p.wait(); code != 2 || exists(p.dir) {
 			t.Errorf("%v: exit %d, want 2: %s", args, code, p.stderr())
 		}
 	}
+}
+
+// A story that was ended is not one that holds.
+func endedStoryDoesNotHold(t *testing.T, bin string) {
+	needsNamespaces(t)
+	file := filepath.Join(t.TempDir(), "story.json")
+	p := start(t, bin, "--story", "--villages", "4", "--json", file)
+	p.await("every village has its first figures")
+	p.cmd.Process.Signal(syscall.SIGINT)
+	if code := p.wait(); code != 1 || !strings.Contains(p.said.String(), "The story does not hold. story 1/7: ") {
+		t.Errorf("exit %d, want 1: %s%s", code, p.said.String(), p.stderr())
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.OK || r.StoryReport == nil || len(r.Steps) != 1 || r.Steps[0].OK || r.CutToMail != nil || r.MissingMinutes != nil || len(r.CutVillages) == 0 {
+		t.Errorf("%s", raw)
+	}
+	p.clean()
 }
 
 // A kill leaves namespaces, but no process; the next start clears them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,14 +31,17 @@ type Report struct {
 
 // VillageReport is one village's line and what was measured of it.
 type VillageReport struct {
-	Village            string  `json:"village"`
-	Name               string  `json:"name"`
-	State              string  `json:"state"`
-	ShapedDownload     float64 `json:"shaped_download_bps"` // layer 2; 0: not shaped
-	ShapedUpload       float64 `json:"shaped_upload_bps"`
-	MedianDownload     float64 `json:"median_download_bps"` // payload; 0: none yet
-	MedianUpload       float64 `json:"median_upload_bps"`
-	Tests              int     `json:"tests"`
+	Village        string  `json:"village"`
+	Name           string  `json:"name"`
+	State          string  `json:"state"`
+	ShapedDownload float64 `json:"shaped_download_bps"` // layer 2; 0: not shaped
+	ShapedUpload   float64 `json:"shaped_upload_bps"`
+	MedianDownload float64 `json:"median_download_bps"` // payload; 0: none yet
+	MedianUpload   float64 `json:"median_upload_bps"`
+	Tests          int     `json:"tests"`
+	// TestsInSpike are those that measured what the story's traffic left of the line:
+	// they are in no median here, and not among Tests.
+	TestsInSpike       int     `json:"tests_in_spike,omitempty"`
 	LatencySeconds     float64 `json:"latency_seconds_median"`
 	ReachResults       int     `json:"reach_results"`
 	ReachMissing       int     `json:"reach_missing"` // slots without a result between the first and the last that has one
@@ -111,6 +115,9 @@ func (r *run) look(ctx context.Context) []VillageReport {
 			MedianDownload: down[l.Code], MedianUpload: up[l.Code], Tests: int(tests[l.Code]), LatencySeconds: lat[l.Code],
 			ReachResults: int(reach[l.Code]), ReachMissing: missing[l.Code], UsageBytesReceived: used[l.Code],
 			number: i + 1, odc: l.ODC, state: s}
+		if spike := r.spike.Load(); spike != nil && spike.village == l.Code {
+			r.leaveOut(ctx, now, &v, *spike)
+		}
 		_, v.usage = used[l.Code]
 		_, v.latency = lat[l.Code]
 		v.reach = v.ReachResults > 0
@@ -119,6 +126,52 @@ func (r *run) look(ctx context.Context) []VillageReport {
 		out = append(out, v)
 	}
 	return out
+}
+
+// spike is the stretch in which the story filled a village's line. A test that
+// begins within measures what is left of it, which is not what the line carries.
+type spike struct {
+	village  string
+	from, to time.Time // to: zero while it lasts
+}
+
+func (s spike) holds(at time.Time) bool {
+	return at.After(s.from) && (s.to.IsZero() || !at.After(s.to))
+}
+
+// leaveOut takes the tests of a spike out of a village's figures.
+func (r *run) leaveOut(ctx context.Context, now time.Time, v *VillageReport, s spike) {
+	median := func(metric string) (m float64, in, out int) {
+		// A window of a second around each second has every sample once.
+		series, err := r.col.Query().Range(ctx, fmt.Sprintf("last_over_time(%s{village=%q}[1s])", metric, v.Village), r.began, now, time.Second)
+		if err != nil {
+			r.cannotRead(ctx, err)
+			return 0, 0, 0
+		}
+		var rest []float64
+		for _, x := range series {
+			for _, f := range x.Floats {
+				if s.holds(time.UnixMilli(f.T)) {
+					in++
+				} else {
+					rest = append(rest, f.F)
+				}
+			}
+		}
+		return medianOf(rest), in, len(rest)
+	}
+	v.MedianDownload, v.TestsInSpike, v.Tests = median("pantau_download_bits_per_second")
+	v.MedianUpload, _, _ = median("pantau_upload_bits_per_second")
+}
+
+// medianOf is 0 of nothing, as is every figure here that is not known.
+func medianOf(x []float64) float64 {
+	n := len(x)
+	if n == 0 {
+		return 0
+	}
+	x = slices.Sorted(slices.Values(x))
+	return (x[(n-1)/2] + x[n/2]) / 2
 }
 
 func (r *run) cannotRead(ctx context.Context, err error) {

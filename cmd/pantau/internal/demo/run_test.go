@@ -176,6 +176,8 @@ func TestDemoOnShapedLines(t *testing.T) {
 		t.Errorf("the page of mails is %s", page)
 	}
 
+	leavesOutTheSpike(t, p)
+
 	p.end()
 	<-p.ended
 	if p.err != nil {
@@ -219,6 +221,34 @@ func TestDemoOnShapedLines(t *testing.T) {
 	}
 	if left := processesIn(t, p.opt.Dir); len(left) > 0 {
 		t.Errorf("left running: %v", left)
+	}
+}
+
+// leavesOutTheSpike holds the figures without a spike's tests against those with
+// all of them.
+func leavesOutTheSpike(t *testing.T, p *playing) {
+	t.Helper()
+	defer p.spike.Store(nil)
+	now := time.Now()
+	all := p.look(t.Context())[0]
+	for _, c := range []struct {
+		what     string
+		spike    spike
+		in, rest int
+	}{
+		{"before everything", spike{all.Village, p.began.Add(-time.Hour), p.began.Add(-time.Minute)}, 0, all.Tests},
+		{"a whole day", spike{all.Village, p.began.Add(-time.Hour), now}, all.Tests, 0},
+		{"still on", spike{village: all.Village, from: p.began.Add(-time.Hour)}, all.Tests, 0},
+		{"of another village", spike{village: "33.10", from: p.began.Add(-time.Hour)}, 0, all.Tests},
+	} {
+		p.spike.Store(&c.spike)
+		got := p.look(t.Context())[0]
+		if got.TestsInSpike < c.in || got.Tests < c.rest || c.rest == 0 && got.MedianDownload+got.MedianUpload > 0 {
+			t.Errorf("%s: %+v", c.what, got)
+		}
+		if got.Tests == all.Tests && (math.Abs(got.MedianDownload/all.MedianDownload-1) > 1e-9 || math.Abs(got.MedianUpload/all.MedianUpload-1) > 1e-9) {
+			t.Errorf("%s: medians %v and %v, want %v and %v", c.what, got.MedianDownload, got.MedianUpload, all.MedianDownload, all.MedianUpload)
+		}
 	}
 }
 

@@ -178,6 +178,9 @@ func (s *story) play(ctx context.Context) {
 		})
 		s.screen.note("")
 		s.report.Steps = append(s.report.Steps, done)
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("it was ended before that came to be")
+		}
 		if err != nil {
 			s.failed = fmt.Errorf("%s: %s: %w", mark, st.name, err)
 			break
@@ -218,7 +221,10 @@ func (s *story) everyReports(ctx context.Context) (string, bool, error) {
 
 // fill begins the spike: real traffic from pusat into the village.
 func (s *story) fill(ctx context.Context) error {
+	// What the first step has seen was measured before: a test begins at its time.
+	pause(ctx, s.pace.SpeedDuration)
 	s.filling = time.Now()
+	s.spike.Store(&spike{village: s.lines[s.spiked].Code, from: s.filling.Add(-s.pace.SpeedDuration)})
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
@@ -228,7 +234,11 @@ func (s *story) fill(ctx context.Context) error {
 	s.endFill = func() error {
 		cancel()
 		s.endFill = nil
-		return <-ended
+		err := <-ended
+		over := *s.spike.Load()
+		over.to = time.Now()
+		s.spike.Store(&over)
+		return err
 	}
 	return nil
 }

@@ -23,6 +23,14 @@ func (r *run) introduce() {
 	if r.world == nil {
 		return
 	}
+	if r.opt.Story {
+		r.say(`
+SIMULASI: %d villages, each a box and a router in namespaces of their own, behind
+a line that is shaped in both directions. The story plays by itself and ends within
+%.0f minutes; watch the pages meanwhile, and cut nothing yourself. Ctrl-C ends it.
+`, len(r.lines), storyWithin.Minutes())
+		return
+	}
 	v, odc := r.world.Villages[0], r.world.ODCs[0]
 	down := r.opt.downAfter
 	if down == 0 {
@@ -118,6 +126,9 @@ func (r *run) show(figures []VillageReport) {
 		return
 	}
 	columns, rows := r.screen.size()
+	if r.opt.Story {
+		rows-- // for how far it is
+	}
 	t := table{elapsed: time.Since(r.began), now: time.Now(), villages: figures, silent: 3 * r.pace.Heartbeat}
 	if r.world != nil {
 		t.cut = pattern(r.world)
