@@ -107,7 +107,7 @@ func (c *Collector) runIncidents(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	var listed time.Time
-	failing := false
+	due, failing := true, false
 	for {
 		now := time.Now()
 		c.learn(now)
@@ -117,14 +117,14 @@ func (c *Collector) runIncidents(ctx context.Context) error {
 				c.log.Error("incidents cannot be kept: nobody is told until they are", "err", err)
 			}
 		}
-		due := now.Sub(listed) >= listEvery
+		due = due || now.Sub(listed) >= listEvery
 		select {
 		case <-c.news:
 			due = true
 		default:
 		}
 		if due && c.list(ctx, now) {
-			listed = now
+			listed, due = now, false
 		}
 		select {
 		case <-ctx.Done():

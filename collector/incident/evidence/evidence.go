@@ -28,6 +28,9 @@ const (
 	maxSlots = 7 * 24 * 60
 	// maxBoots bounds the boots that are remembered of a probe.
 	maxBoots = 16
+	// maxBatches bounds how many batches are counted: a week of one each 5 minutes,
+	// and some.
+	maxBatches = 4000
 	// pause between two batches after which what follows is a catching up.
 	pause = 2 * time.Minute
 	// whole is how long nothing may have come of a cut, whose batches are all here,
@@ -55,8 +58,8 @@ type Gatherer struct {
 type trail struct {
 	slots []slot // by event time, each once
 	boots []stay // by first
-	// Batches: the numbers that arrived since the last pause, in the present epoch,
-	// above the highest before it.
+	// Batches of the present epoch: the numbers that arrived above base, up to which
+	// all were here before the last pause.
 	epoch      wire.Epoch
 	base, high uint64
 	since      map[uint64]struct{}
@@ -110,15 +113,15 @@ func (g *Gatherer) Batch(id measure.ProbeID, received time.Time, b wire.Batch, s
 	t.forget(received)
 }
 
-// number notes which batches are here.
+// number notes which batches are here. A pause ends what is counted only once all
+// of it is here: a catching up may be slowed down by ourselves.
 func (t *trail) number(b wire.Batch, received time.Time) {
 	switch {
 	case b.Epoch != t.epoch:
-		t.epoch, t.base, t.high = b.Epoch, 0, 0
-		clear(t.since)
-	case received.Sub(t.last) > pause:
-		t.base = t.high
-		clear(t.since)
+		t.epoch = b.Epoch
+		t.begin(b.Seq - 1)
+	case received.Sub(t.last) > pause && t.complete(), len(t.since) >= maxBatches:
+		t.begin(t.high)
 	}
 	if received.After(t.last) {
 		t.last = received
@@ -129,7 +132,13 @@ func (t *trail) number(b wire.Batch, received time.Time) {
 	}
 }
 
-// complete reports whether every batch since the last pause is here.
+// begin counts batches above base.
+func (t *trail) begin(base uint64) {
+	t.base, t.high = base, base
+	clear(t.since)
+}
+
+// complete reports whether every batch that is counted is here.
 func (t *trail) complete() bool { return uint64(len(t.since)) == t.high-t.base }
 
 func (t *trail) boot(id measure.BootID, at time.Time) {

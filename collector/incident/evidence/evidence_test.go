@@ -148,6 +148,45 @@ func TestWhatIsMissingIsWaitedForOnlySoLong(t *testing.T) {
 	}
 }
 
+// A catching up that stops for a while is none that is over: half a cut's record,
+// the newer half, would tell of a probe that did not measure.
+func TestACatchingUpMayPause(t *testing.T) {
+	inv := tree(t)
+	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1})
+	l := &line{g: g, boot: "boot-1", start: noon.Add(-time.Hour), seq: 499} // met in the middle of its epoch
+	l.push(l.seal(noon, l.result(noon, 1, 1, 1, 1, 1)), noon)
+	from, to := noon.Add(time.Second), noon.Add(30*time.Minute+time.Second)
+	var waiting []wire.Batch
+	for m := 1; m <= 30; m++ {
+		at := noon.Add(time.Duration(m) * time.Minute)
+		waiting = append(waiting, l.seal(at, l.result(at, 1, 1, 0, 0, 0)))
+	}
+	now := to.Add(time.Second)
+	l.push(l.seal(now, l.result(now, 1, 1, 1, 1, 1)), now)
+	late := func(k int) {
+		now = now.Add(time.Second)
+		l.push(waiting[k], now)
+	}
+	for k := 29; k >= 20; k-- {
+		late(k)
+	}
+	now = now.Add(pause + time.Second) // told to wait
+	late(19)
+	if r, ok := g.Record([]measure.ProbeID{box}, from, to, now.Add(whole+time.Second)); ok {
+		t.Errorf("a record of %d slots while 19 batches wait", r.Measured.Answered)
+	}
+	for k := 18; k >= 0; k-- {
+		late(k)
+	}
+	r, ok := g.Record([]measure.ProbeID{box}, from, to, now.Add(time.Second))
+	if !ok || incident.Conclude(r, incident.Where{Type: inventory.NodeODC}) != incident.CauseODPOrFeeder {
+		t.Errorf("%v, %+v", ok, r)
+	}
+	if tr := g.trails[box]; !tr.complete() || tr.base != 500 {
+		t.Errorf("base %d, %d of %d", tr.base, len(tr.since), tr.high-tr.base)
+	}
+}
+
 // What is held is bounded, and late results of another time do not disturb.
 func TestForgets(t *testing.T) {
 	inv := tree(t)

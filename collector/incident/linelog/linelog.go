@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // MaxLine bounds one line in bytes, and so the memory of reading one.
@@ -131,7 +133,7 @@ func Open(path string, visit Visit) (l *Log, torn int64, err error) {
 		return nil, 0, fmt.Errorf("%s is in use: another collector runs on this directory (%w)", path, err)
 	}
 	if fresh {
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -202,13 +204,4 @@ func (l *Log) Close() error {
 	}
 	l.broken = fmt.Errorf("linelog: %w", os.ErrClosed)
 	return l.file.Close()
-}
-
-// syncDir makes the creation of a file in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
