@@ -18,6 +18,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // ErrBusy: another process has the file.
@@ -99,20 +101,12 @@ func Open(file string) (*Ledger, error) {
 		return nil
 	})
 	if err == nil && errors.Is(statErr, os.ErrNotExist) {
-		err = syncDir(filepath.Dir(file))
+		err = durable.SyncDir(filepath.Dir(file))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: %w", err), db.Close())
 	}
 	return &Ledger{db}, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Close closes the file.

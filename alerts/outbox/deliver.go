@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/mail"
 	"net/textproto"
@@ -20,18 +19,9 @@ import (
 
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
+
+	"github.com/pantau-desa/pantau/configs/secret"
 )
-
-// Secret is a password. It prints as dots, whoever prints it.
-type Secret string
-
-const dots = "***"
-
-// String, GoString, LogValue and MarshalText hide the secret.
-func (Secret) String() string               { return dots }
-func (Secret) GoString() string             { return dots }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
 
 // Encryption says how the connection to the server is protected.
 type Encryption string
@@ -50,7 +40,7 @@ type SMTP struct {
 	Port       int        // 587 if 0, 465 with Implicit
 	Encryption Encryption // StartTLS if empty
 	User       string     // no authentication if empty
-	Password   Secret
+	Password   secret.Text
 	CA         *x509.CertPool // the system's if nil
 	HELO       string         // the machine's name if empty
 	Timeout    time.Duration  // of a connection attempt, and of one mail; 30 s if 0
@@ -438,8 +428,8 @@ func (o *Outbox) detail(f failure) string {
 		return ""
 	}
 	s := subjectLine(f.err.Error())
-	if p := string(o.opt.SMTP.Password); p != "" {
-		s = strings.ReplaceAll(s, p, dots)
+	if p := o.opt.SMTP.Password; p != "" {
+		s = strings.ReplaceAll(s, string(p), p.String())
 	}
 	return s
 }

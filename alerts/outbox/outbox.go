@@ -39,6 +39,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // State is what has become of a mail.
@@ -272,19 +274,11 @@ func openFile(file string) (*bolt.DB, error) {
 	}
 	if errors.Is(statErr, os.ErrNotExist) {
 		// A file is there after a crash only once its name is.
-		if err := syncDir(filepath.Dir(file)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(file)); err != nil {
 			return nil, errors.Join(fmt.Errorf("outbox: %w", err), db.Close())
 		}
 	}
 	return db, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // load creates the buckets and reads what waits. An entry that cannot be read is

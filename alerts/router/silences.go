@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/alertmanager/silence/silencepb"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // Silence mutes alerts for a while.
@@ -93,20 +95,12 @@ func (r *Router) saveSilences() error {
 		err = os.Rename(tmp, r.opt.SilenceFile)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(r.opt.SilenceFile))
+		err = durable.SyncDir(filepath.Dir(r.opt.SilenceFile))
 	}
 	if err != nil {
 		return fmt.Errorf("router: the silences cannot be kept: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Silence mutes what matches, from From, which is now if it is zero or past. When

@@ -63,8 +63,7 @@ func maintenanceCommand() *cobra.Command {
 	client := adminClient(c)
 
 	var w maintenance.Window
-	var from, to string
-	var length time.Duration
+	var p period
 	add := &cobra.Command{
 		Use:   "add --scope SCOPE --for 2h --reason TEXT",
 		Short: "Announce work on a region, a site or a node of the network and all below it",
@@ -73,21 +72,8 @@ func maintenanceCommand() *cobra.Command {
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
-			w.From = time.Now()
-			if from != "" {
-				if w.From, err = instant("--from", from); err != nil {
-					return err
-				}
-			}
-			switch {
-			case (to == "") == (length == 0):
-				return cli.Usage(errors.New("say when it ends: --to or --for"))
-			case to != "":
-				if w.To, err = instant("--to", to); err != nil {
-					return err
-				}
-			default:
-				w.To = w.From.Add(length)
+			if w.From, w.To, err = p.times(); err != nil {
+				return err
 			}
 			cl, err := client()
 			if err != nil {
@@ -102,9 +88,7 @@ func maintenanceCommand() *cobra.Command {
 		},
 	}
 	add.Flags().StringVar(&w.Scope, "scope", "", "code of a region, id of a site or of a node")
-	add.Flags().StringVar(&from, "from", "", "RFC 3339 time, such as 2026-12-05T22:00+07:00; empty: now")
-	add.Flags().StringVar(&to, "to", "", "RFC 3339 time")
-	add.Flags().DurationVar(&length, "for", 0, "how long, instead of --to")
+	p.flags(add, "RFC 3339 time")
 	add.Flags().StringVar(&w.Reason, "reason", "", "what is done, for those who ask why nobody was told")
 	add.Flags().StringVar(&w.Author, "author", os.Getenv("USER"), "who announces it")
 	_ = add.MarkFlagRequired("scope")
@@ -157,6 +141,36 @@ func maintenanceCommand() *cobra.Command {
 	}
 	c.AddCommand(add, list, end)
 	return c
+}
+
+// period is the flags that say from when to when.
+type period struct {
+	from, to string
+	length   time.Duration
+}
+
+func (p *period) flags(c *cobra.Command, to string) {
+	c.Flags().StringVar(&p.from, "from", "", "RFC 3339 time, such as 2026-12-05T22:00+07:00; empty: now")
+	c.Flags().StringVar(&p.to, "to", "", to)
+	c.Flags().DurationVar(&p.length, "for", 0, "how long, instead of --to")
+}
+
+func (p *period) times() (from, to time.Time, err error) {
+	from = time.Now()
+	if p.from != "" {
+		if from, err = instant("--from", p.from); err != nil {
+			return from, to, err
+		}
+	}
+	switch {
+	case (p.to == "") == (p.length == 0):
+		err = cli.Usage(errors.New("say when it ends: --to or --for"))
+	case p.to != "":
+		to, err = instant("--to", p.to)
+	default:
+		to = from.Add(p.length)
+	}
+	return from, to, err
 }
 
 // instant reads a time with its zone, with or without seconds.

@@ -11,6 +11,7 @@ import (
 	"github.com/pantau-desa/pantau/alerts"
 	"github.com/pantau-desa/pantau/alerts/mail"
 	"github.com/pantau-desa/pantau/alerts/outbox"
+	"github.com/pantau-desa/pantau/configs/secret"
 )
 
 // mailSettings are how people are told. Without a host nobody is mailed.
@@ -100,7 +101,7 @@ func (m mailSettings) read() (*alerts.Settings, map[string]string) {
 
 // passwordIn reads a password from a file that not everybody may read. Its group
 // may: a credential of systemd shows its access list as that.
-func passwordIn(file string) (outbox.Secret, error) {
+func passwordIn(file string) (secret.Text, error) {
 	info, err := os.Stat(file)
 	switch {
 	case err != nil:
@@ -118,5 +119,5 @@ func passwordIn(file string) (outbox.Secret, error) {
 	if password == "" || strings.ContainsAny(password, "\r\n") {
 		return "", errors.New("does not hold one line, the password")
 	}
-	return outbox.Secret(password), nil
+	return secret.Text(password), nil
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,8 +16,7 @@ func silenceCommand() *cobra.Command {
 	client := adminClient(c)
 
 	var x alerts.Silence
-	var from, to string
-	var length time.Duration
+	var p period
 	add := &cobra.Command{
 		Use:   "add --scope SCOPE --for 2h --reason TEXT",
 		Short: "Mail nobody about a region, a node of the network and all below it, or an incident",
@@ -33,21 +30,8 @@ beyond the scope is mailed. Times of announced work are better written down with
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
-			x.From = time.Now()
-			if from != "" {
-				if x.From, err = instant("--from", from); err != nil {
-					return err
-				}
-			}
-			switch {
-			case (to == "") == (length == 0):
-				return cli.Usage(errors.New("say when it ends: --to or --for"))
-			case to != "":
-				if x.Until, err = instant("--to", to); err != nil {
-					return err
-				}
-			default:
-				x.Until = x.From.Add(length)
+			if x.From, x.Until, err = p.times(); err != nil {
+				return err
 			}
 			cl, err := client()
 			if err != nil {
@@ -62,9 +46,7 @@ beyond the scope is mailed. Times of announced work are better written down with
 		},
 	}
 	add.Flags().StringVar(&x.Of, "scope", "", "code of a regency, district or village, id of a node, or number of an incident")
-	add.Flags().StringVar(&from, "from", "", "RFC 3339 time, such as 2026-12-05T22:00+07:00; empty: now")
-	add.Flags().StringVar(&to, "to", "", "RFC 3339 time; at most 30 days on")
-	add.Flags().DurationVar(&length, "for", 0, "how long, instead of --to")
+	p.flags(add, "RFC 3339 time; at most 30 days on")
 	add.Flags().StringVar(&x.Reason, "reason", "", "why, for those who ask why nobody was told")
 	add.Flags().StringVar(&x.Author, "author", os.Getenv("USER"), "who decides it")
 	_ = add.MarkFlagRequired("scope")

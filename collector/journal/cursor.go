@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // Cursor keeps one consumer's [Position] in a small text file. Save is atomic
@@ -50,14 +52,5 @@ func (c *Cursor) Save(p Position) error {
 	if err := os.Rename(tmp, c.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(c.path))
-}
-
-// syncDir makes the creation, renaming or removal of files in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(c.path))
 }

@@ -37,6 +37,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // Errors of [Journal.Append] and the readers; all are wrapped.
@@ -203,7 +205,7 @@ func makeDir(dir string) error {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // load lists the segments and finds the end of the last.
@@ -267,7 +269,7 @@ func (j *Journal) settle(number uint64) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return unavailable(err)
 	}
-	if err := syncDir(j.opt.Dir); err != nil {
+	if err := durable.SyncDir(j.opt.Dir); err != nil {
 		return unavailable(err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 const (
@@ -237,7 +239,7 @@ func (j *Journal) begin() (err error) {
 		err = os.Rename(partial, path)
 	}
 	if err == nil {
-		err = syncDir(j.opt.Dir)
+		err = durable.SyncDir(j.opt.Dir)
 	}
 	if err != nil {
 		// It holds no record, so it may go; what stays is no harm, only a file.

@@ -13,13 +13,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 
+	"github.com/pantau-desa/pantau/collector/durable"
 	"github.com/pantau-desa/pantau/configs/inventory"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -149,31 +149,11 @@ func (c *Calendar) keep(last int, windows []Window) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(c.path, raw); err != nil {
+	if err := durable.Replace(c.path, raw); err != nil {
 		return fmt.Errorf("maintenance: cannot be kept: %w", err)
 	}
 	c.last, c.windows = last, windows
 	return nil
-}
-
-// replace writes a file so that after a crash it is the old or the new one.
-func replace(path string, raw []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // List returns the windows that are not over at an instant, by their beginning.

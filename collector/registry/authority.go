@@ -24,6 +24,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pantau-desa/pantau/collector/durable"
 )
 
 // Each file holds a certificate and its key, so that the two are never of
@@ -219,7 +221,7 @@ func keepPair(path string, der []byte, key crypto.Signer) (*tls.Certificate, err
 	}
 	data := slices.Concat(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-	if err := writeFile(path, data); err != nil {
+	if err := durable.Replace(path, data); err != nil {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(data, data)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantau-desa/pantau/collector/durable"
 	"github.com/pantau-desa/pantau/probe/measure"
 )
 
@@ -112,7 +113,7 @@ func (l *eventLog) open(path string, fresh bool, log *slog.Logger, each func(eve
 		return fmt.Errorf("%s is in use: another collector runs on this directory (%w)", path, err)
 	}
 	if fresh {
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 	}
@@ -213,37 +214,4 @@ func private(f *os.File) error {
 		return fmt.Errorf("%w (mode %04o): chmod 600 %s", errExposed, mode, f.Name())
 	}
 	return nil
-}
-
-// writeFile replaces a file atomically and durably: after a crash it holds all of
-// the old or all of the new.
-func writeFile(path string, data []byte) error {
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the creation or renaming of files in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -3,36 +3,14 @@ package snmp
 import (
 	"cmp"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
 
 	"github.com/gosnmp/gosnmp"
+
+	"github.com/pantau-desa/pantau/configs/secret"
 )
-
-// Secret is a text that prints itself as dots, however it is printed.
-type Secret string
-
-const dots = "······"
-
-// String implements fmt.Stringer.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return dots
-}
-
-// Format implements fmt.Formatter: no verb shows it.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
-
-// MarshalText implements encoding.TextMarshaler, for JSON and the like.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// LogValue implements slog.LogValuer.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Access is where a device is and how it lets itself be asked.
 type Access struct {
@@ -41,14 +19,14 @@ type Access struct {
 	Address string `mapstructure:"address"`
 	Version string `mapstructure:"version"` // "2c" or "3"; empty: 2c
 	// Community is 2c's word for who may read. It travels in the clear.
-	Community Secret `mapstructure:"community"`
+	Community secret.Text `mapstructure:"community"`
 	// User and what follows are version 3's (RFC 3414, RFC 3826). Without Auth nothing
 	// proves who asks; without Privacy everybody on the way can read.
-	User            string `mapstructure:"user"`
-	Auth            string `mapstructure:"auth"` // md5, sha, sha256, sha512 or empty
-	AuthPassword    Secret `mapstructure:"auth_password"`
-	Privacy         string `mapstructure:"privacy"` // des, aes, aes256 or empty
-	PrivacyPassword Secret `mapstructure:"privacy_password"`
+	User            string      `mapstructure:"user"`
+	Auth            string      `mapstructure:"auth"` // md5, sha, sha256, sha512 or empty
+	AuthPassword    secret.Text `mapstructure:"auth_password"`
+	Privacy         string      `mapstructure:"privacy"` // des, aes, aes256 or empty
+	PrivacyPassword secret.Text `mapstructure:"privacy_password"`
 }
 
 // The two versions.
@@ -84,7 +62,7 @@ func (a Access) Check() map[string]string {
 			wrong[key] = why
 		}
 	}
-	password := func(key string, protocol string, known bool, list string, p Secret) {
+	password := func(key string, protocol string, known bool, list string, p secret.Text) {
 		switch {
 		case protocol != "" && !known:
 			wrong[key] = "is not one of " + list

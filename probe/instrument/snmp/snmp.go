@@ -6,7 +6,7 @@
 // for: another object's value, a value of another sort, a table without an end are
 // refused. It only reads.
 //
-// It refuses to resolve names, and shows no secret: see [Secret].
+// It refuses to resolve names, and shows no secret: see [secret.Text].
 package snmp
 
 import (

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gosnmp/gosnmp"
 
+	"github.com/pantau-desa/pantau/configs/secret"
 	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp/snmpdtest"
 	"github.com/pantau-desa/pantau/probe/ledger"
@@ -109,8 +110,8 @@ func TestWalk(t *testing.T) {
 // Who may not ask is told so where the protocol can tell.
 func TestAccess(t *testing.T) {
 	agent := snmpdtest.Start(t, nil)
-	v3 := func(user, auth, password, privacy, secret string) Access {
-		return Access{Address: agent.Address, Version: "3", User: user, Auth: auth, AuthPassword: Secret(password), Privacy: privacy, PrivacyPassword: Secret(secret)}
+	v3 := func(user, auth, password, privacy, key string) Access {
+		return Access{Address: agent.Address, Version: "3", User: user, Auth: auth, AuthPassword: secret.Text(password), Privacy: privacy, PrivacyPassword: secret.Text(key)}
 	}
 	wrong := by2c(agent.Address)
 	wrong.Community = "lain"
@@ -341,15 +342,15 @@ func TestSecretsAreNotShown(t *testing.T) {
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "a", a, "c", a.Community)
 	wrapped := struct {
 		A *Access
-		B []Secret
-	}{&a, []Secret{"rahasia-4"}}
+		B []secret.Text
+	}{&a, []secret.Text{"rahasia-4"}}
 	for _, s := range []string{string(asJSON), logged.String(), fmt.Sprint(a), fmt.Sprintf("%v %+v %#v %s %q %x %d", a, a, a, a, a.Community, a.Community, a.Community),
 		fmt.Sprintf("%+v %#v", wrapped.B, wrapped.B), fmt.Sprint(a.Check())} {
 		if strings.Contains(s, "rahasia") || strings.Contains(s, fmt.Sprintf("%x", "rahasia")) {
 			t.Errorf("shown: %s", s)
 		}
 	}
-	if fmt.Sprint(Secret("")) != "" || fmt.Sprint(a.Community) != dots {
+	if fmt.Sprint(secret.Text("")) != "" || fmt.Sprint(a.Community) != "***" {
 		t.Error("a secret that is there looks like one that is not")
 	}
 }
