@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,11 +37,8 @@ func (c *Collector) openIncidents(context.Context) (err error) {
 		every = min(every, suspect/5)
 	}
 	c.uplink = uplink.New(uplink.Options{Every: every, Patience: min(4*time.Second, every), Addresses: c.uplinkAddresses, Dial: c.opt.UplinkDial, Logger: c.log, Registerer: c.reg})
-	slot := c.opt.Schedule.Light
-	if slot == 0 {
-		slot = time.Minute
-	}
-	c.evidence = evidence.New(evidence.Options{Inventory: c.inventory, Slot: slot})
+	c.evidence = evidence.New(evidence.Options{Inventory: c.inventory, Slot: cmp.Or(c.opt.Schedule.Light, time.Minute),
+		Beat: cmp.Or(c.opt.Schedule.Heartbeat, 30*time.Second)})
 	c.incidents, err = incident.New(incident.Options{Path: c.path("incidents.log"), Inventory: c.inventory, Timers: c.opt.Incidents,
 		Notify: c.tellIncident, Logger: c.log, Registerer: c.reg})
 	if err != nil {

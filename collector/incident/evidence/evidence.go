@@ -33,17 +33,20 @@ const (
 	maxBatches = 4000
 	// pause between two batches after which what follows is a catching up.
 	pause = 2 * time.Minute
+	// taking is how long after its slot a reach result may still be measuring.
+	taking = 5 * time.Second
 	// whole is how long nothing may have come of a cut, whose batches are all here,
 	// before its record is drawn; quiet is the same where some may be missing.
 	whole = 20 * time.Second
 	quiet = 3 * time.Minute
 )
 
-// Options of a Gatherer. Both are required.
+// Options of a Gatherer. All are required.
 type Options struct {
 	Inventory func() *inventory.Inventory
-	// Slot is the time between two light results of a probe.
-	Slot time.Duration
+	// Slot is the time between two light results of a probe, Beat between two of its
+	// heartbeats.
+	Slot, Beat time.Duration
 }
 
 // Gatherer holds the recent results of all probes. It is safe for concurrent use.
@@ -224,7 +227,7 @@ func (g *Gatherer) Record(probes []measure.ProbeID, from, to, now time.Time) (r 
 		if t == nil {
 			continue
 		}
-		one, done := t.record(from, to, now, g.opt.Slot)
+		one, done := t.record(from, to, now, g.opt)
 		if done && (!found || one.Measured.Answered > r.Measured.Answered) {
 			r, found = one, true
 		}
@@ -232,34 +235,40 @@ func (g *Gatherer) Record(probes []measure.ProbeID, from, to, now time.Time) (r 
 	return r, found
 }
 
-func (t *trail) record(from, to, now time.Time, every time.Duration) (incident.Record, bool) {
+func (t *trail) record(from, to, now time.Time, o Options) (incident.Record, bool) {
 	r := incident.Record{From: from, To: to}
-	r.Measured.Asked = int(to.Sub(from) / every)
+	r.Measured.Asked = int(to.Sub(from) / o.Slot)
+	// The line broke at some time before the heartbeat that was missed first, and was
+	// back some time before the one that was heard again: what was reached at these
+	// ends tells nothing of the cut.
+	begin, end := from.Add(o.Beat), to.Add(-o.Beat-taking)
+	within := 0
 	var latest time.Time
 	for _, s := range t.slots {
 		if s.at.Before(from) || s.at.After(to) {
 			continue
 		}
 		r.Measured.Answered++
+		if s.received.After(latest) {
+			latest = s.received
+		}
+		if s.at.Before(begin) || s.at.After(end) {
+			continue
+		}
+		within++
 		count(&r.Carrier, s.carrier)
 		count(&r.LANGateway, s.lan)
 		count(&r.FirstHop, s.hop)
 		count(&r.OLT, s.olt)
 		count(&r.Beyond, s.beyond)
-		if s.received.After(latest) {
-			latest = s.received
-		}
 	}
 	if !t.last.After(to) {
 		return r, false // nothing was pushed since
 	}
 	r.SameBoot = t.sameBoot(from, to)
 	waited := now.Sub(later(latest, to))
-	switch {
-	case r.Measured.Answered >= r.Measured.Asked-1 && r.Measured.Asked > 0:
-	case t.complete() && waited >= whole:
-	case waited >= quiet:
-	default:
+	all := r.Measured.Asked > 0 && r.Measured.Answered >= r.Measured.Asked-1 && within >= int(end.Sub(begin)/o.Slot)
+	if !all && (!t.complete() || waited < whole) && waited < quiet {
 		return r, false
 	}
 	// One slot at either end of a cut is not lost: it lies beside it.

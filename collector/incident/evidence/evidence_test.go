@@ -82,7 +82,7 @@ func TestRecordTellsTheCause(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inv := tree(t)
-			g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1})
+			g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1, Beat: 30 * time.Second})
 			l := &line{g: g, boot: "boot-1", start: noon.Add(-10 * time.Hour)}
 			measured := func(at time.Time, v []float64) measure.Result { return l.result(at, v[0], v[1], v[2], v[3], v[4]) }
 			for m := -10; m <= 0; m++ {
@@ -128,7 +128,7 @@ func TestRecordTellsTheCause(t *testing.T) {
 // A probe that never comes back with the rest: after a while what is here counts.
 func TestWhatIsMissingIsWaitedForOnlySoLong(t *testing.T) {
 	inv := tree(t)
-	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1})
+	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1, Beat: 30 * time.Second})
 	l := &line{g: g, boot: "boot-1", start: noon.Add(-time.Hour)}
 	l.push(l.seal(noon, l.result(noon, 1, 1, 1, 1, 1)), noon)
 	from, to := noon.Add(time.Second), noon.Add(30*time.Minute)
@@ -148,11 +148,50 @@ func TestWhatIsMissingIsWaitedForOnlySoLong(t *testing.T) {
 	}
 }
 
+// What answered at the ends of a cut, before the line broke and after it was back,
+// says nothing of the cut: else a short one would be charged to us.
+func TestTheEndsOfACutTellNothing(t *testing.T) {
+	inv := tree(t)
+	for _, tt := range []struct {
+		name   string
+		broke  time.Duration // after from
+		mended time.Duration // before to
+		phase  time.Duration // of the slots, after from
+		length time.Duration
+		want   incident.Cause
+	}{
+		{"three minutes, slots at both ends", 20 * time.Second, 20 * time.Second, 10 * time.Second, 190 * time.Second, incident.CauseODPOrFeeder},
+		{"three minutes, measured over the end", 5 * time.Second, 26 * time.Second, 33 * time.Second, 183 * time.Second, incident.CauseODPOrFeeder},
+		{"a minute, nothing measured within", 25 * time.Second, 20 * time.Second, 10 * time.Second, 72 * time.Second, incident.CauseUnknown},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1, Beat: 30 * time.Second})
+			l := &line{g: g, boot: "boot-1", start: noon.Add(-time.Hour)}
+			from, to := noon, noon.Add(tt.length)
+			first := from.Add(tt.phase - slot1)
+			l.push(l.seal(first, l.result(first, 1, 1, 1, 1, 1)), first.Add(time.Second))
+			var rs []measure.Result
+			for at := first.Add(slot1); at.Before(to); at = at.Add(slot1) {
+				up := 1.0
+				if at.After(from.Add(tt.broke)) && at.Before(to.Add(-tt.mended-taking)) {
+					up = 0
+				}
+				rs = append(rs, l.result(at, 1, 1, up, up, up))
+			}
+			l.push(l.seal(to.Add(time.Second), rs...), to.Add(2*time.Second))
+			r, ok := g.Record([]measure.ProbeID{box}, from, to, to.Add(time.Minute))
+			if got := incident.Conclude(r, incident.Where{Type: inventory.NodeODC}); !ok || got != tt.want {
+				t.Errorf("%s (%v), want %s: %+v", got, ok, tt.want, r)
+			}
+		})
+	}
+}
+
 // A catching up that stops for a while is none that is over: half a cut's record,
 // the newer half, would tell of a probe that did not measure.
 func TestACatchingUpMayPause(t *testing.T) {
 	inv := tree(t)
-	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1})
+	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1, Beat: 30 * time.Second})
 	l := &line{g: g, boot: "boot-1", start: noon.Add(-time.Hour), seq: 499} // met in the middle of its epoch
 	l.push(l.seal(noon, l.result(noon, 1, 1, 1, 1, 1)), noon)
 	from, to := noon.Add(time.Second), noon.Add(30*time.Minute+time.Second)
@@ -190,7 +229,7 @@ func TestACatchingUpMayPause(t *testing.T) {
 // What is held is bounded, and late results of another time do not disturb.
 func TestForgets(t *testing.T) {
 	inv := tree(t)
-	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1})
+	g := New(Options{Inventory: func() *inventory.Inventory { return inv }, Slot: slot1, Beat: 30 * time.Second})
 	for k := range 100 {
 		l := &line{g: g, boot: measure.BootID(fmt.Sprintf("boot-%d", k)), start: noon.Add(time.Duration(k) * time.Hour), seq: uint64(k * 60)}
 		var rs []measure.Result
