@@ -438,7 +438,8 @@ func TestLeavesNothingBehind(t *testing.T) {
 			cancel()
 		}
 	}
-	g0, f0 := runtime.NumGoroutine(), servertest.Files(t)
+	round()
+	g0, f0 := servertest.Settled(t)
 	for range 5 {
 		round()
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,6 +203,19 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("not within 10 s: %s", what)
 		}
 	}
+}
+
+// Settled is how many goroutines and open files this process has when nothing
+// but what lasts is left: the fewest within half a second. What starts with the
+// first use (a server's own goroutines, the runtime's files) must have been used.
+func Settled(t testing.TB) (goroutines, files int) {
+	t.Helper()
+	goroutines, files = runtime.NumGoroutine(), Files(t)
+	for range 50 {
+		time.Sleep(10 * time.Millisecond)
+		goroutines, files = min(goroutines, runtime.NumGoroutine()), min(files, Files(t))
+	}
+	return goroutines, files
 }
 
 // Files is how many files this process has open.
