@@ -159,6 +159,11 @@ const limit = 90 * time.Second
 
 func measureRow(ctx context.Context, o Options, tool Tool, c Cell, kind measure.Kind) (Row, error) {
 	row := blank(tool, c, kind)
+	done, err := turn(ctx)
+	if err != nil {
+		return row, err
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	l, err := Build(c)
