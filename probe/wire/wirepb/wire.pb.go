@@ -1487,8 +1487,11 @@ type ProbeConfig struct {
 	SpeedDurationNs     int64                  `protobuf:"varint,13,opt,name=speed_duration_ns,json=speedDurationNs,proto3" json:"speed_duration_ns,omitempty"`               // per direction, at most; default 15 s
 	DnsTargets          []*DNSTarget           `protobuf:"bytes,14,rep,name=dns_targets,json=dnsTargets,proto3" json:"dns_targets,omitempty"`
 	PageTargets         []*PageTarget          `protobuf:"bytes,15,rep,name=page_targets,json=pageTargets,proto3" json:"page_targets,omitempty"`
-	RareIntervalNs      int64                  `protobuf:"varint,16,opt,name=rare_interval_ns,json=rareIntervalNs,proto3" json:"rare_interval_ns,omitempty"` // dns, http, path; default 1 h
-	Mobile              bool                   `protobuf:"varint,17,opt,name=mobile,proto3" json:"mobile,omitempty"`                                         // the site's access is a mobile network: measure its signal
+	RareIntervalNs      int64                  `protobuf:"varint,16,opt,name=rare_interval_ns,json=rareIntervalNs,proto3" json:"rare_interval_ns,omitempty"`         // dns, http, path; default 1 h
+	Mobile              bool                   `protobuf:"varint,17,opt,name=mobile,proto3" json:"mobile,omitempty"`                                                 // the site's access is a mobile network: measure its signal
+	MonthBudgetBytes    uint64                 `protobuf:"varint,18,opt,name=month_budget_bytes,json=monthBudgetBytes,proto3" json:"month_budget_bytes,omitempty"`   // all that this probe may send and receive in a calendar month (UTC+7), layer 2; 0: none
+	UtcOffsetMinutes    int32                  `protobuf:"zigzag32,19,opt,name=utc_offset_minutes,json=utcOffsetMinutes,proto3" json:"utc_offset_minutes,omitempty"` // local time of the peak hours; 0: 420 (WIB)
+	PeakShare           float64                `protobuf:"fixed64,20,opt,name=peak_share,json=peakShare,proto3" json:"peak_share,omitempty"`                         // share of the speed tests within 18 and 23 local; 0: a third
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1642,6 +1645,27 @@ func (x *ProbeConfig) GetMobile() bool {
 	return false
 }
 
+func (x *ProbeConfig) GetMonthBudgetBytes() uint64 {
+	if x != nil {
+		return x.MonthBudgetBytes
+	}
+	return 0
+}
+
+func (x *ProbeConfig) GetUtcOffsetMinutes() int32 {
+	if x != nil {
+		return x.UtcOffsetMinutes
+	}
+	return 0
+}
+
+func (x *ProbeConfig) GetPeakShare() float64 {
+	if x != nil {
+		return x.PeakShare
+	}
+	return 0
+}
+
 var File_probe_wire_wirepb_wire_proto protoreflect.FileDescriptor
 
 const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
@@ -1738,7 +1762,7 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"PageTarget\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"\xa5\x06\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xa0\a\n" +
 	"\vProbeConfig\x12@\n" +
 	"\rreach_targets\x18\x01 \x03(\v2\x1b.pantau.wire.v1.ReachTargetR\freachTargets\x12@\n" +
 	"\rspeed_targets\x18\x02 \x03(\v2\x1b.pantau.wire.v1.SpeedTargetR\fspeedTargets\x12%\n" +
@@ -1759,7 +1783,11 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"dnsTargets\x12=\n" +
 	"\fpage_targets\x18\x0f \x03(\v2\x1a.pantau.wire.v1.PageTargetR\vpageTargets\x12(\n" +
 	"\x10rare_interval_ns\x18\x10 \x01(\x03R\x0erareIntervalNs\x12\x16\n" +
-	"\x06mobile\x18\x11 \x01(\bR\x06mobile*\xba\x01\n" +
+	"\x06mobile\x18\x11 \x01(\bR\x06mobile\x12,\n" +
+	"\x12month_budget_bytes\x18\x12 \x01(\x04R\x10monthBudgetBytes\x12,\n" +
+	"\x12utc_offset_minutes\x18\x13 \x01(\x11R\x10utcOffsetMinutes\x12\x1d\n" +
+	"\n" +
+	"peak_share\x18\x14 \x01(\x01R\tpeakShare*\xba\x01\n" +
 	"\x04Kind\x12\x0e\n" +
 	"\n" +
 	"KIND_OTHER\x10\x00\x12\x10\n" +
