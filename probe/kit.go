@@ -1,16 +1,17 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pantau-desa/pantau/probe/budget"
 	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
@@ -19,7 +20,6 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/reach"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/signal"
-	"github.com/pantau-desa/pantau/probe/instrument/speed"
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
@@ -31,9 +31,11 @@ import (
 // which stays. It makes them anew when the configuration changes, except usage,
 // whose totals must go on while its interface stays.
 type kit struct {
-	line *ledger.Ledger
-	now  func() time.Time // judges certificates
-	log  *slog.Logger
+	probe  measure.ProbeID
+	line   *ledger.Ledger
+	budget *budget.Account
+	now    func() time.Time // judges certificates
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	of      *wirepb.ProbeConfig
@@ -47,8 +49,8 @@ type meter interface {
 	Measure(context.Context) measure.Result
 }
 
-func newKit(line *ledger.Ledger, now func() time.Time, log *slog.Logger) *kit {
-	return &kit{line: line, now: now, log: log}
+func newKit(probe measure.ProbeID, line *ledger.Ledger, account *budget.Account, now func() time.Time, log *slog.Logger) *kit {
+	return &kit{probe: probe, line: line, budget: account, now: now, log: log}
 }
 
 // Mean times between two measurements of the rare instruments.
@@ -58,20 +60,28 @@ const (
 	signalInterval = 5 * time.Minute  // nothing at all, on the box
 )
 
+// wib is the local time of a probe that is told none: UTC+7, in minutes.
+const wib = 7 * 60
+
 // set is what a configuration has the probe measure.
 func (k *kit) set(c *wirepb.ProbeConfig, local Local) schedule.Set {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.of == nil || !proto.Equal(k.of, c) {
 		k.of, k.current = c, k.build(c, local)
+		k.budget.SetBudget(c.MonthBudgetBytes)
 	}
-	return k.current
+	s := k.current
+	s.Pace.Mean = k.budget.Mean(s.Pace.Mean)
+	return s
 }
 
 func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 	s := schedule.Set{
 		Interval: max(orDefault(c.LightIntervalNs, time.Minute), 10*time.Second), // a burst takes up to six
-		Pace:     schedule.Pace{Mean: orDefault(c.SpeedMeanIntervalNs, 6*time.Hour)},
+		Pace: schedule.Pace{Mean: orDefault(c.SpeedMeanIntervalNs, 6*time.Hour), Peak: c.PeakShare,
+			Offset: time.Duration(cmp.Or(c.UtcOffsetMinutes, wib)) * time.Minute},
+		Metered: local.Router.Interface != "" || or(local.UsageInterface, c.UsageInterface) != "",
 	}
 	lat := latency.New(latency.Options{Target: measure.TargetID(c.LatencyTarget), Host: c.LatencyAddress, Ledger: k.line, Logger: k.log})
 	r, err := reach.New(k.reachOptions(c, local))
@@ -191,27 +201,6 @@ func (k *kit) address(what, s string) netip.Addr {
 		k.log.Error("not an IP address: it is found by itself instead", "setting", what, "value", s)
 	}
 	return a
-}
-
-// heavy is one speed test, both directions against one of the targets, drawn by
-// lot: with several, a bad server is told from a bad line. nil: no target.
-func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.Context) []measure.Result {
-	if len(c.SpeedTargets) == 0 {
-		return nil
-	}
-	in, err := speed.New(speed.Options{Instrument: instrument, Ledger: k.line, Logger: k.log,
-		Duration: orDefault(c.SpeedDurationNs, 15*time.Second)})
-	if err != nil {
-		k.log.Error("speed cannot be measured", "err", err)
-		return nil
-	}
-	targets := c.SpeedTargets
-	return func(ctx context.Context) []measure.Result {
-		t := targets[rand.IntN(len(targets))]
-		id := measure.TargetID(t.Id)
-		return []measure.Result{speed.Publishable(in.Measure(ctx, id, t.Url, measure.KindDownload)),
-			speed.Publishable(in.Measure(ctx, id, t.Url, measure.KindUpload))}
-	}
 }
 
 func or(local, told string) string {

@@ -2,9 +2,11 @@ package probe
 
 import (
 	"log/slog"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/pantau-desa/pantau/probe/budget"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
 	"github.com/pantau-desa/pantau/probe/instrument/snmp"
@@ -16,7 +18,11 @@ import (
 
 func kitFor(t *testing.T) *kit {
 	t.Helper()
-	return newKit(ledger.New(ledger.Options{}), time.Now, slog.New(slog.DiscardHandler))
+	line, log := ledger.New(ledger.Options{}), slog.New(slog.DiscardHandler)
+	account := budget.Open(budget.Options{File: filepath.Join(t.TempDir(), "budget.json"), Own: line.Own,
+		Now: func() (time.Time, bool) { return time.Now(), true }, Logger: log})
+	account.Keep()
+	return newKit("kl-0001", line, account, time.Now, log)
 }
 
 func rare(s schedule.Set) map[measure.Kind]time.Duration {

@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pantau-desa/pantau/probe/budget"
 	"github.com/pantau-desa/pantau/probe/clock"
 	"github.com/pantau-desa/pantau/probe/enroll"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
@@ -85,6 +86,7 @@ type Probe struct {
 	time  *push.Timekeeper
 	spool *spool.Spool
 	line  *ledger.Ledger
+	quota *budget.Account
 	reg   *prometheus.Registry
 
 	runner   *schedule.Runner
@@ -122,7 +124,10 @@ func New(o Options) (*Probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.time = push.NewTimekeeper(clocks.Now, o.Built, p.state.LastSeen(), p.id.EnrolledAt)
+	p.line = ledger.New(ledger.Options{})
+	p.quota = budget.Open(budget.Options{File: filepath.Join(o.StateDir, "budget.json"), Own: p.line.Own,
+		Now: func() (time.Time, bool) { return p.time.Best() }, Logger: o.Logger})
+	p.time = push.NewTimekeeper(clocks.Now, o.Built, p.state.LastSeen(), p.id.EnrolledAt, p.quota.Seen())
 	p.config, err = p.state.Config()
 	if err != nil {
 		p.log.Error("the kept configuration is unreadable: the collector will send it again", "err", err)
@@ -147,10 +152,9 @@ func New(o Options) (*Probe, error) {
 }
 
 func (p *Probe) assemble() error {
-	p.line = ledger.New(ledger.Options{})
-	p.kit = newKit(p.line, p.time.Floor, p.log)
+	p.kit = newKit(p.id.Probe, p.line, p.quota, p.time.Floor, p.log)
 	p.runner = schedule.New(schedule.Options{Probe: p.id.Probe, Set: p.set, Now: p.time.Reading,
-		LastSlot: p.spool.LastSlot, Record: p.record, Logger: p.log})
+		LastSlot: p.spool.LastSlot, SinceTest: p.quota.SinceTest, Record: p.record, Logger: p.log})
 	u, err := url.Parse(p.id.Collector)
 	if err != nil {
 		return fmt.Errorf("collector address: %w", err)
@@ -188,7 +192,10 @@ const farewell = 3 * time.Second
 // and pushed if the collector takes it within [farewell].
 func (p *Probe) Run(ctx context.Context) error {
 	p.log.Info("probe runs", "probe", p.id.Probe, "site", p.id.Site, "collector", p.id.Collector, "version", p.opt.Software)
+	p.quota.SetBudget(p.current().MonthBudgetBytes)
+	p.quota.Keep() // before the first byte moves
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.quota.Run(ctx) })
 	g.Go(func() error { return p.runner.Run(ctx) })
 	g.Go(func() error { return p.uploader.Run(ctx) })
 	g.Go(func() error { return p.heart.Run(ctx) })
@@ -202,7 +209,7 @@ func (p *Probe) Run(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	p.uploader.Flush(last)
-	return errors.Join(err, p.spool.Close())
+	return errors.Join(err, p.quota.Close(), p.spool.Close())
 }
 
 // record keeps a result, and notices what it says.

@@ -1,18 +1,16 @@
 package probe
 
 import (
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
 
 func TestAliveWhileTheRunnerTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Probe{pulse: newPulse(), config: &wirepb.ProbeConfig{}, kit: newKit(ledger.New(ledger.Options{}), time.Now, slog.New(slog.DiscardHandler))}
+		p := &Probe{pulse: newPulse(), config: &wirepb.ProbeConfig{}, kit: kitFor(t)}
 		for range 5 {
 			if !p.Alive() {
 				t.Fatal("not alive")

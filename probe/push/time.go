@@ -65,14 +65,21 @@ func (t *Timekeeper) Reading() clock.Reading {
 
 // Floor is the best knowledge of the present: for judging certificates.
 func (t *Timekeeper) Floor() time.Time {
+	at, _ := t.Best()
+	return at
+}
+
+// Best is the best knowledge of the present, and whether the collector, in this
+// boot, or the kernel vouches for it.
+func (t *Timekeeper) Best() (at time.Time, vouched bool) {
 	r := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.seen.IsZero() {
-		return t.seen.Add(r.Mono - t.at)
+		return t.seen.Add(r.Mono - t.at), true
 	}
 	if r.Wall.Before(t.floor) {
-		return t.floor
+		return t.floor, false
 	}
-	return r.Wall
+	return r.Wall, r.Quality != measure.ClockUnknown
 }

@@ -9,6 +9,8 @@
 package schedule
 
 import (
+	"cmp"
+	"fmt"
 	"hash/fnv"
 	"time"
 
@@ -40,29 +42,126 @@ func Slot(now time.Time, interval, phase time.Duration) time.Time {
 
 // Pace is how often heavy tests run.
 type Pace struct {
-	// Mean is the mean time between two tests.
+	// Mean is the mean time between two tests, over a whole day.
 	Mean time.Duration
 	// First bounds the wait for the first test after a start. 0: 60 s.
 	First time.Duration
+	// Peak is the share of tests within the peak hours, above 0 and below 1. 0: a
+	// third, so that of a month's 120 tests 40 tell of the evenings, and 80 of the rest.
+	Peak float64
+	// Offset is local time less UTC.
+	Offset time.Duration
 }
 
-// Gap is the time from now to the next heavy test. The gaps are exponential with
-// the pace's mean, so that tests are independent of everything, of each other
-// included (Poisson sampling, RFC 2330 section 11.1.1), cut at a tenth and five
-// times the mean. rnd is uniform in [0,1).
-//
-// The first test of a start comes within Pace.First, unless the last one (zero:
-// none known) is less than a tenth of the mean ago: a box that restarts in a loop
-// must not spend the village's quota.
-func Gap(p Pace, first bool, sinceLast time.Duration, known bool, rnd func() float64, exp func() float64) time.Duration {
-	if first && (!known || sinceLast < 0 || sinceLast >= p.Mean/10) {
-		if p.First <= 0 {
-			p.First = time.Minute
-		}
-		return time.Duration(rnd() * float64(p.First))
+// The peak hours in local time: when Indonesia's households are online.
+const (
+	peakFrom  = 18 * time.Hour
+	peakTo    = 23 * time.Hour
+	peakShare = 1.0 / 3
+)
+
+// window reports whether an instant lies within the peak hours, and when that
+// changes.
+func (p Pace) window(at time.Time) (peak bool, until time.Time) {
+	day := Slot(at, 24*time.Hour, -p.Offset) // local midnight
+	switch {
+	case at.Before(day.Add(peakFrom)):
+		return false, day.Add(peakFrom)
+	case at.Before(day.Add(peakTo)):
+		return true, day.Add(peakTo)
 	}
-	gap := time.Duration(exp() * float64(p.Mean))
-	return min(max(gap, p.Mean/10), 5*p.Mean)
+	return false, day.Add(24*time.Hour + peakFrom)
+}
+
+// Weight is how many times as often as over a whole day tests run at an instant:
+// constant within the peak hours and outside, such that Peak of them fall within and
+// Mean holds over the day.
+func (p Pace) Weight(at time.Time) float64 {
+	share, hours := p.Peak, peakTo-peakFrom
+	if share <= 0 || share >= 1 {
+		share = peakShare
+	}
+	if peak, _ := p.window(at); !peak {
+		share, hours = 1-share, 24*time.Hour-hours
+	}
+	return share * float64(24*time.Hour) / float64(hours)
+}
+
+// Gap is the way to the next heavy test in means: each second brings it nearer by
+// Weight/Mean, whatever they are by then. Exponential, so that tests are independent
+// of everything, of each other included (Poisson sampling, RFC 2330 section 11.1.1),
+// cut at a tenth and five. exp is exponential with mean 1.
+func Gap(exp func() float64) float64 { return min(max(exp(), 0.1), 5) }
+
+// First is the wait for the first test after a start, unless (ok is false) the last
+// one, if known, is less than a mean ago: a box that restarts in a loop must not
+// test more often than one that does not. rnd is uniform in [0,1).
+func (p Pace) first(sinceLast time.Duration, known bool, rnd func() float64) (wait time.Duration, ok bool) {
+	if known && sinceLast >= 0 && sinceLast < p.Mean {
+		return 0, false
+	}
+	return time.Duration(rnd() * float64(cmp.Or(max(p.First, 0), time.Minute))), true
+}
+
+// From FCC Measuring Broadband America, where a test waits while others use the line,
+// and looks again each minute. Bits per second.
+const (
+	busyDown = 64e3
+	busyUp   = 32e3
+	longest  = time.Hour // that a test waits, see Pace.patience
+)
+
+// use is what a village does with its line, between two readings of its meter.
+type use struct {
+	rx, tx   float64 // bytes so far, at
+	at       time.Duration
+	metered  bool    // the last reading told
+	known    bool    // and so did the one before: what follows is of the time between
+	down, up float64 // bits per second
+}
+
+// next is the use after another reading. A total that fell began anew.
+func (u use) next(r measure.Result, at time.Duration) use {
+	rx, ok := r.Value(measure.LinkReceiveBytesTotal)
+	tx, both := r.Value(measure.LinkTransmitBytesTotal)
+	n := use{rx: rx, tx: tx, at: at, metered: r.Outcome == measure.OK && ok && both}
+	if s := (at - u.at).Seconds(); n.metered && u.metered && s > 0 && rx >= u.rx && tx >= u.tx {
+		n.known, n.down, n.up = true, (rx-u.rx)*8/s, (tx-u.tx)*8/s
+	}
+	return n
+}
+
+// busy reports whether others use the line.
+func (u use) busy() bool { return u.known && (u.down > busyDown || u.up > busyUp) }
+
+// unsure reports whether the next reading will tell.
+func (u use) unsure() bool { return u.metered && !u.known }
+
+// patience is until when a test that was due at an instant waits for the line: half
+// the mean time between two, an hour at most, and not beyond the window that it was
+// drawn for, whose share it would take to the other.
+func (p Pace) patience(due time.Time) time.Time {
+	_, until := p.window(due)
+	if most := due.Add(min(p.Mean/2, longest)); most.Before(until) {
+		return most
+	}
+	return until
+}
+
+// FullDue is the instant of the week (from Thursday 00:00 UTC) at which a probe's test
+// of full length is due: the week's latest at or before now, at random by probe and
+// week.
+func FullDue(id measure.ProbeID, now time.Time) time.Time {
+	const week = 7 * 24 * time.Hour
+	start := Slot(now, week, 0)
+	for ; ; start = start.Add(-week) {
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%s %d", id, start.Unix())
+		// The low bits of FNV-1a tell similar texts apart better than the high ones.
+		if at := start.Add(time.Duration(h.Sum64() % uint64(week))); !at.After(now) {
+			return at
+		}
+	}
 }
 
 // firstRare bounds the wait for the first rare measurement after a start.

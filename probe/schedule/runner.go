@@ -41,6 +41,9 @@ type Set struct {
 	Pace     Pace
 	// Heavy runs one speed test and returns its results. nil: there is none.
 	Heavy func(ctx context.Context) []measure.Result
+	// Metered says that the usage among Light is expected to tell what the village does
+	// with its line: a heavy test waits for it to know.
+	Metered bool
 }
 
 // Options of a Runner.
@@ -52,6 +55,8 @@ type Options struct {
 	// LastSlot is the event time of the last result of a kind, so that a restart
 	// measures no slot twice.
 	LastSlot func(measure.Kind) time.Time
+	// SinceTest is how long ago the last heavy test began, if one is known.
+	SinceTest func() (time.Duration, bool)
 	// Record keeps one result, durably.
 	Record func(measure.Result)
 	Logger *slog.Logger
@@ -68,6 +73,7 @@ type Runner struct {
 	heavy bool       // a heavy test runs
 	rare  bool       // a rare instrument measures
 	idle  bool       // one that a heavy test would spoil
+	use   use        // of the line by others
 }
 
 // New makes a runner.
@@ -88,19 +94,15 @@ const maxWait = 5 * time.Second
 func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	first, tested := true, false
-	var due time.Duration // monotonic instant of the next heavy test
-	var done time.Time    // the slot that was served last
+	var test turn      // the next heavy test
+	var done time.Time // the slot that was served last
 	rare := map[measure.Kind]time.Duration{}
 	for {
 		set := r.opt.Set()
 		phase := Phase(r.opt.Probe, set.Interval)
 		now := r.opt.Now()
 		slot := Slot(now.Wall, set.Interval, phase)
-		if first {
-			due = now.Mono + r.gap(set, now, true)
-			first = false
-		}
+		r.draw(&test, set, now)
 		// A slot that is half over is left alone: its time would not be that of the
 		// measurement.
 		ran := false
@@ -109,18 +111,19 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.round(ctx, set, slot)
 			ran, now = true, r.opt.Now()
 		}
-		// A heavy test begins right after a round, so that it spoils the fewest slots;
-		// the first of a start does not wait for one. One that a rare instrument holds up
-		// comes a slot later.
-		if set.Heavy != nil && now.Mono >= due && (ran || !tested) && r.begin() {
-			tested = true
-			due = now.Mono + r.gap(set, now, false)
-			wg.Go(func() { r.runHeavy(ctx, set) })
+		// A heavy test begins right after a round, so that it spoils the fewest slots, and
+		// knows by then what others do with the line; the first of a start does not wait for
+		// one. One that a rare instrument holds up comes a slot later.
+		if set.Heavy != nil && test.due && (ran || !test.tested && !set.Metered) {
+			if wait, flags := r.defers(&test, set, now); !wait && r.begin() {
+				test = turn{tested: true, left: Gap(r.opt.Exp), at: now.Mono}
+				wg.Go(func() { r.runHeavy(ctx, set, flags) })
+			}
 		}
 		next := r.startRare(ctx, &wg, set, rare)
 		wait := Slot(now.Wall, set.Interval, phase).Add(set.Interval).Sub(now.Wall)
-		if set.Heavy != nil && !tested && due > now.Mono {
-			wait = min(wait, due-now.Mono)
+		if set.Heavy != nil && test.soon > now.Mono {
+			wait = min(wait, test.soon-now.Mono)
 		}
 		wait = min(wait, next)
 		select {
@@ -131,9 +134,56 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-func (r *Runner) gap(set Set, now clock.Reading, first bool) time.Duration {
-	last := r.opt.LastSlot(measure.KindDownload)
-	return Gap(set.Pace, first, now.Wall.Sub(last), !last.IsZero(), r.opt.Rand, r.opt.Exp)
+// turn is the way to one heavy test.
+type turn struct {
+	drawn, tested bool          // it was drawn; a test of this start began
+	soon          time.Duration // the monotonic instant of the first of a start; 0: by left
+	left          float64       // means to go, see Gap,
+	at            time.Duration // at this monotonic instant
+	due           bool
+	since         time.Time // it is due,
+	deferred      bool      // and waits for the line
+}
+
+// draw goes on towards the next heavy test, after it was drawn.
+func (r *Runner) draw(t *turn, set Set, now clock.Reading) {
+	if set.Heavy == nil || set.Pace.Mean <= 0 {
+		t.at = now.Mono // what there is none of comes no nearer
+		return
+	}
+	if !t.drawn && !t.tested {
+		t.left, t.at = Gap(r.opt.Exp), now.Mono
+		since, known := r.opt.SinceTest()
+		if wait, ok := set.Pace.first(since, known, r.opt.Rand); ok {
+			t.soon = now.Mono + wait
+		}
+	}
+	t.drawn = true
+	t.left -= float64(now.Mono-t.at) * set.Pace.Weight(now.Wall) / float64(set.Pace.Mean)
+	t.at = now.Mono
+	if due := t.left <= 0 && t.soon == 0 || t.soon > 0 && now.Mono >= t.soon; due && !t.due {
+		t.due, t.since = true, now.Wall
+	}
+}
+
+// defers reports whether a test that is due waits for the line, and if not, what is
+// to be said of its result.
+func (r *Runner) defers(t *turn, set Set, now clock.Reading) (wait bool, flags []measure.Flag) {
+	r.mu.Lock()
+	u := r.use
+	r.mu.Unlock()
+	patient := now.Wall.Before(set.Pace.patience(t.since)) && !now.Wall.Before(t.since)
+	if (u.busy() || set.Metered && u.unsure()) && patient {
+		t.deferred = t.deferred || u.busy()
+		return true, nil
+	}
+	if t.deferred {
+		flags = append(flags, measure.FlagDeferred)
+	}
+	if u.busy() {
+		flags = append(flags, measure.FlagCrossTraffic)
+	}
+	return false, flags
 }
 
 // startRare starts the rare instrument that has been due the longest, if there is
@@ -193,15 +243,36 @@ func (r *Runner) round(ctx context.Context, set Set, slot time.Time) {
 			}
 			res.MeasuredAt, res.Boot = slot, start.Boot
 			res.Monotonic = start.Mono - start.Wall.Sub(slot)
+			if in.Kind == measure.KindUsage {
+				r.meter(res)
+			}
 			r.record(res)
 		})
 	}
 	wg.Wait()
 }
 
-func (r *Runner) runHeavy(ctx context.Context, set Set) {
+func (r *Runner) runHeavy(ctx context.Context, set Set, flags []measure.Flag) {
 	defer r.end()
-	r.keep(ctx, set.Heavy)
+	r.keep(ctx, func(ctx context.Context) []measure.Result {
+		results := set.Heavy(ctx)
+		for i := range results {
+			for _, f := range flags {
+				if results[i].Outcome == measure.OK && !slices.Contains(results[i].Flags, f) {
+					results[i].Flags = append(results[i].Flags, f)
+				}
+			}
+		}
+		return results
+	})
+}
+
+// meter takes a reading of what the village moves.
+func (r *Runner) meter(res measure.Result) {
+	at := r.opt.Now().Mono
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.use = r.use.next(res, at)
 }
 
 // keep measures, and records one result after the other.

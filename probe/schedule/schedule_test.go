@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,36 +62,236 @@ func TestPhasesSpreadOverTheMinute(t *testing.T) {
 }
 
 func TestGap(t *testing.T) {
-	p := Pace{Mean: time.Hour}
-	half, one := func() float64 { return 0.5 }, func() float64 { return 1 }
-	for _, c := range []struct {
-		name      string
-		first     bool
-		since     time.Duration
-		known     bool
-		exp       func() float64
-		want      time.Duration
-		rationale string
-	}{
-		{"first ever", true, 0, false, one, 30 * time.Second, "within a minute of the start"},
-		{"first after a long rest", true, 2 * time.Hour, true, one, 30 * time.Second, "within a minute of the start"},
-		{"restart in a loop", true, time.Minute, true, one, time.Hour, "the quota is not spent on restarts"},
-		{"clock went back", true, -time.Hour, true, one, 30 * time.Second, "an unknown past does not hold up"},
-		{"running", false, 0, true, one, time.Hour, "the mean"},
-		{"very soon", false, 0, true, func() float64 { return 0 }, 6 * time.Minute, "never back to back"},
-		{"very late", false, 0, true, func() float64 { return 9 }, 5 * time.Hour, "never forgotten"},
-	} {
-		if got := Gap(p, c.first, c.since, c.known, half, c.exp); got != c.want {
-			t.Errorf("%s: %v, want %v: %s", c.name, got, c.want, c.rationale)
+	fixed := func(x float64) func() float64 { return func() float64 { return x } }
+	for _, c := range [][2]float64{{0, 0.1}, {1, 1}, {9, 5}} { // never back to back, never forgotten
+		if got := Gap(fixed(c[0])); got != c[1] {
+			t.Errorf("%v: %v", c, got)
 		}
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var sum, n float64 = 0, 20000
 	for range int(n) {
-		sum += Gap(p, false, 0, true, rnd.Float64, rnd.ExpFloat64).Hours()
+		sum += Gap(rnd.ExpFloat64)
 	}
 	if m := sum / n; math.Abs(m-1) > 0.03 {
-		t.Errorf("the mean gap is %v h, want about 1", m)
+		t.Errorf("the mean gap is %v means", m)
+	}
+	half := fixed(0.5)
+	for _, c := range []struct {
+		name  string
+		since time.Duration
+		known bool
+		want  time.Duration
+		ok    bool
+	}{
+		{"first ever", 0, false, 30 * time.Second, true},
+		{"after a long rest", 2 * time.Hour, true, 30 * time.Second, true},
+		{"restart in a loop", 50 * time.Minute, true, 0, false}, // the quota is not spent on restarts
+		{"clock went back", -time.Hour, true, 30 * time.Second, true},
+	} {
+		if got, ok := (Pace{Mean: time.Hour}).first(c.since, c.known, half); got != c.want || ok != c.ok {
+			t.Errorf("%s: %v %v", c.name, got, ok)
+		}
+	}
+}
+
+func TestPeakHours(t *testing.T) {
+	wit := Pace{Offset: 9 * time.Hour}
+	for _, c := range []struct {
+		at, until string
+		peak      bool
+	}{
+		{"2026-03-14T08:59:59Z", "2026-03-14T09:00:00Z", false},
+		{"2026-03-14T09:00:00Z", "2026-03-14T14:00:00Z", true},
+		{"2026-03-14T13:59:59Z", "2026-03-14T14:00:00Z", true},
+		{"2026-03-14T14:00:00Z", "2026-03-15T09:00:00Z", false},
+		{"2026-03-14T16:00:00Z", "2026-03-15T09:00:00Z", false},
+	} {
+		at, err := time.Parse(time.RFC3339, c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if peak, until := wit.window(at); peak != c.peak || until.Format(time.RFC3339) != c.until {
+			t.Errorf("%s: %v until %v", c.at, peak, until)
+		}
+	}
+	for _, share := range []float64{0, 0.1, 1.0 / 3, 0.9, 1, -1} {
+		p := Pace{Peak: share, Offset: 7 * time.Hour}
+		noon := time.Date(2026, 3, 14, 5, 0, 0, 0, time.UTC)
+		in, out := 5*p.Weight(noon.Add(8*time.Hour)), 19*p.Weight(noon)
+		if math.Abs(in+out-24) > 1e-9 {
+			t.Errorf("share %v: a day has %v means", share, (in+out)/24)
+		}
+		if share <= 0 || share >= 1 {
+			share = 1.0 / 3
+		}
+		if math.Abs(in/24-share) > 1e-9 {
+			t.Errorf("share %v: %v", share, in/24)
+		}
+	}
+}
+
+// A month of tests: as many as the mean says, the peak's share of them, spread evenly
+// over the hours within each window.
+func TestAMonthOfTests(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	p := Pace{Mean: 20 * time.Minute, Offset: 7 * time.Hour}
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	var hours [24]float64
+	n, last, left, least := 0.0, begin, Gap(rnd.ExpFloat64), time.Hour
+	for at := begin; at.Before(begin.AddDate(0, 1, 0)); at = at.Add(time.Second) {
+		if left -= p.Weight(at) / p.Mean.Seconds(); left > 0 {
+			continue
+		}
+		left = Gap(rnd.ExpFloat64)
+		hours[at.Add(p.Offset).Hour()]++
+		n++
+		least, last = min(least, at.Sub(last)), at
+	}
+	if want := 31 * 24 * 3.0; math.Abs(n-want) > 4*math.Sqrt(want) {
+		t.Errorf("%v tests, want about %v", n, want)
+	}
+	peak := 0.0
+	chi := 0.0
+	for h, k := range hours {
+		want := n * 2 / 3 / 19
+		if h >= 18 && h < 23 {
+			peak += k
+			want = n / 3 / 5
+		}
+		chi += (k - want) * (k - want) / want
+	}
+	if sd := math.Sqrt(n * 2 / 9); math.Abs(peak-n/3) > 4*sd {
+		t.Errorf("%v of %v tests in the peak hours", peak, n)
+	}
+	if chi > 49.7 { // chi-square, 23 degrees of freedom, 0.1%
+		t.Errorf("chi-square over the hours is %v: %v", chi, hours)
+	}
+	if least < p.Mean/20 { // a tenth of the mean, at 1.6 times the pace
+		t.Errorf("two tests only %v apart", least)
+	}
+}
+
+func reading(rx, tx float64) measure.Result {
+	return measure.Result{Kind: measure.KindUsage, Outcome: measure.OK, Values: []measure.Value{
+		{Metric: measure.LinkReceiveBytesTotal, Number: rx}, {Metric: measure.LinkTransmitBytesTotal, Number: tx}}}
+}
+
+func TestUse(t *testing.T) {
+	none := measure.Result{Kind: measure.KindUsage}.Skip(measure.ReasonNoTarget, "")
+	for _, c := range []struct {
+		name         string
+		first, then  measure.Result
+		busy, unsure bool
+	}{
+		{"quiet", reading(0, 0), reading(480000, 240000), false, false}, // 64 and 32 kbit/s
+		{"down", reading(0, 0), reading(480001, 0), true, false},
+		{"up", reading(7, 1e6), reading(7, 1e6+240001), true, false},
+		{"no meter", none, none, false, false},
+		{"a meter that just began", none, reading(0, 0), false, true},
+		{"a meter that broke", reading(0, 0), none, false, false},
+		{"begun anew", reading(1e9, 1e9), reading(1e6, 1e6), false, true},
+	} {
+		u := use{}.next(c.first, time.Minute).next(c.then, 2*time.Minute)
+		if u.busy() != c.busy || u.unsure() != c.unsure {
+			t.Errorf("%s: %+v", c.name, u)
+		}
+	}
+	p := Pace{Mean: time.Hour, Offset: 7 * time.Hour}
+	noon := time.Date(2026, 3, 14, 5, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		mean       time.Duration
+		due, until time.Time
+	}{
+		{time.Hour, noon, noon.Add(30 * time.Minute)},
+		{6 * time.Hour, noon, noon.Add(time.Hour)},
+		{6 * time.Hour, noon.Add(5*time.Hour + 50*time.Minute), noon.Add(6 * time.Hour)}, // the peak begins
+	} {
+		p.Mean = c.mean
+		if got := p.patience(c.due); !got.Equal(c.until) {
+			t.Errorf("%v from %v: %v", c.mean, c.due, got)
+		}
+	}
+}
+
+func TestATestWaitsForTheLine(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		busy    func(time.Duration) bool // at a time since the start
+		metered bool
+		flags   []measure.Flag // of the first test
+		within  [2]time.Duration
+	}{
+		{"nobody", func(time.Duration) bool { return false }, true, nil, [2]time.Duration{0, 4 * time.Minute}},
+		{"for a while", func(d time.Duration) bool { return d < 20*time.Minute }, true,
+			[]measure.Flag{measure.FlagDeferred}, [2]time.Duration{20 * time.Minute, 23 * time.Minute}},
+		{"for ever", func(time.Duration) bool { return true }, true,
+			[]measure.Flag{measure.FlagDeferred, measure.FlagCrossTraffic}, [2]time.Duration{60 * time.Minute, 64 * time.Minute}},
+		{"nobody knows", func(time.Duration) bool { return true }, false, nil, [2]time.Duration{0, time.Minute}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := new(log)
+				began, moved, last := time.Now(), 0.0, time.Now()
+				meter := func(context.Context) measure.Result {
+					if !c.metered {
+						return measure.Result{Kind: measure.KindUsage}.Skip(measure.ReasonNoTarget, "")
+					}
+					if c.busy(time.Since(began)) {
+						moved += 1e6 / 8 * time.Since(last).Seconds()
+					}
+					last = time.Now()
+					return reading(moved, 0)
+				}
+				set := func() Set {
+					return Set{Interval: time.Minute, Metered: c.metered, Pace: Pace{Mean: 6 * time.Hour, Offset: -3 * time.Hour}, // synctest's midnight is 21:00
+						Light: []Light{{Kind: measure.KindUsage, Measure: meter}},
+						Heavy: func(context.Context) []measure.Result {
+							r := reading(0, 0)
+							r.Kind = measure.KindDownload
+							return []measure.Result{r}
+						}}
+				}
+				stop := start(t, l, set)
+				time.Sleep(70 * time.Minute)
+				stop()
+				down := l.of(measure.KindDownload)
+				if len(down) == 0 {
+					t.Fatal("no test")
+				}
+				if d := down[0].MeasuredAt.Sub(began); d < c.within[0] || d > c.within[1] || !slices.Equal(down[0].Flags, c.flags) {
+					t.Errorf("after %v, flags %v", d, down[0].Flags)
+				}
+			})
+		})
+	}
+}
+
+func TestFullDue(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	begin := time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC) // a Thursday
+	var days [7]int
+	for i := range 1400 {
+		id := measure.ProbeID(fmt.Sprintf("kl-%04d", i))
+		first := FullDue(id, begin.Add(week-1))
+		days[first.Sub(begin)/(24*time.Hour)]++
+		for w := range time.Duration(5) {
+			at := FullDue(id, begin.Add((w+1)*week-1))
+			if at.Before(begin.Add(w*week)) || !at.Before(begin.Add((w+1)*week)) {
+				t.Fatalf("%s, week %d: %v", id, w, at)
+			}
+			if got := FullDue(id, at.Add(-1)); !got.Before(at) || at.Sub(got) > 2*week {
+				t.Fatalf("just before %v: %v", at, got)
+			}
+			if w > 0 && at.Sub(first) == w*week {
+				t.Fatalf("%s: the same instant in two weeks", id)
+			}
+		}
+	}
+	for d, n := range days { // 200 expected, 5 standard deviations
+		if n < 135 || n > 265 {
+			t.Errorf("%d of 1400 on day %d", n, d)
+		}
 	}
 }
 
@@ -141,6 +342,10 @@ func start(t *testing.T, l *log, set func() Set) (stop func()) {
 	t.Helper()
 	began := time.Now()
 	r := New(Options{Probe: "kl-0001", Set: set, LastSlot: l.last, Record: l.record,
+		SinceTest: func() (time.Duration, bool) {
+			last := l.last(measure.KindDownload)
+			return time.Since(last), !last.IsZero()
+		},
 		Now: func() clock.Reading {
 			return clock.Reading{Wall: time.Now(), Mono: time.Since(began) + time.Hour, Boot: "b"}
 		},

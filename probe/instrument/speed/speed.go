@@ -53,6 +53,8 @@ type Options struct {
 	Duration time.Duration
 	// Full has Pantau use all of Duration: the audit of its early end.
 	Full bool
+	// MostBytes ends a transfer of Pantau early, in bytes of payload (0: 400 MB).
+	MostBytes int64
 	// NoEcho has Pantau take latency from TCP alone, where ICMP would go another way.
 	NoEcho bool
 }
@@ -64,7 +66,7 @@ func New(o Options) (Instrument, error) {
 		o.Instrument = Default
 		return New(o)
 	case Pantau:
-		return engine.New(engine.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Limit: o.Duration, Full: o.Full, NoEcho: o.NoEcho})
+		return engine.New(engine.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Limit: o.Duration, MostBytes: o.MostBytes, Full: o.Full, NoEcho: o.NoEcho})
 	case SpeedtestGo:
 		return reference.New(reference.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS, Duration: o.Duration})
 	}

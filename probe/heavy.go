@@ -1,0 +1,116 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pantau-desa/pantau/probe/budget"
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/ledger"
+	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/schedule"
+	"github.com/pantau-desa/pantau/probe/wire/wirepb"
+)
+
+// heavy is one speed test, both directions against one of the targets, drawn by
+// lot: with several, a bad server is told from a bad line. nil: no target.
+func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.Context) []measure.Result {
+	o := speed.Options{Instrument: instrument, Ledger: k.line, Logger: k.log, Duration: orDefault(c.SpeedDurationNs, 15*time.Second)}
+	if len(c.SpeedTargets) == 0 {
+		return nil
+	}
+	if _, err := speed.New(o); err != nil {
+		k.log.Error("speed cannot be measured", "err", err)
+		return nil
+	}
+	targets := c.SpeedTargets
+	return func(ctx context.Context) []measure.Result {
+		return k.test(ctx, o, targets[rand.IntN(len(targets))])
+	}
+}
+
+// test is one speed test, within what the month can pay for. One that it cannot is
+// one skipped result.
+func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTarget) (results []measure.Result) {
+	grant, full, err := k.reserve()
+	if err != nil {
+		return []measure.Result{speed.Blank(o.Instrument, measure.KindDownload).Skip(measure.ReasonBudget, err.Error())}
+	}
+	defer func() {
+		var bytes uint64
+		typical := true
+		for _, r := range results {
+			bytes += r.BytesReceived + r.BytesSent
+			typical = typical && r.Outcome == measure.OK
+		}
+		grant.End(bytes, typical)
+	}()
+	limited, stop := grant.Context(ctx)
+	defer stop()
+	o.Full = full
+	for kind, part := range parts {
+		if o.MostBytes = grant.Payload(part); o.MostBytes < leastPayload {
+			return append(results, speed.Blank(o.Instrument, kind).Skip(measure.ReasonBudget, "the other direction took what this test may"))
+		}
+		r := k.measure(limited, o, target, kind)
+		if r.Outcome == measure.Failed && errors.Is(context.Cause(limited), budget.ErrSpent) {
+			r = r.Skip(measure.ReasonBudget, "cut off: "+budget.ErrSpent.Error())
+		}
+		if full && r.Outcome == measure.OK {
+			r.Flags = append(r.Flags, measure.FlagFullLength)
+		}
+		results = append(results, r)
+	}
+	return results
+}
+
+// leastPayload is what a transfer takes to tell anything, in bytes.
+const leastPayload = 1 << 20
+
+// parts yields the directions in their order, and which part of what a test may still
+// take each may.
+func parts(yield func(measure.Kind, float64) bool) {
+	_ = yield(measure.KindDownload, 0.5) && yield(measure.KindUpload, 1)
+}
+
+// reserve charges the month with a test: the week's one of full length, if it is due
+// and can be paid for, else an ordinary one.
+func (k *kit) reserve() (g *budget.Grant, full bool, err error) {
+	if k.budget.LastFull().Before(schedule.FullDue(k.probe, k.now())) {
+		if g, err = k.budget.Reserve(true); err == nil {
+			return g, true, nil
+		}
+	}
+	g, err = k.budget.Reserve(false)
+	return g, false, err
+}
+
+// measure measures one direction. Its ledger gets what comes in after the end, too.
+func (k *kit) measure(ctx context.Context, o speed.Options, t *wirepb.SpeedTarget, kind measure.Kind) measure.Result {
+	in, err := speed.New(o)
+	if err != nil {
+		return speed.Blank(o.Instrument, kind).Fail(measure.ReasonInternal, err.Error())
+	}
+	r := in.Measure(ctx, measure.TargetID(t.Id), t.Url, kind)
+	after := underway(r)
+	k.line.AddPackets(ledger.Packets{Bytes: after}, ledger.Packets{})
+	r.BytesReceived += after
+	return speed.Publishable(r)
+}
+
+// underway is what a download had on its way to this box when it ended with resets,
+// in bytes: what the line carries in a round trip, queue included. It arrives, and no
+// connection counts it.
+func underway(r measure.Result) uint64 {
+	rate, ok := r.Value(measure.DownloadBitsPerSecond)
+	rtt, known := r.Value(measure.LoadedLatencySecondsDownload)
+	if !ok || !known {
+		return 0
+	}
+	return uint64(rate / 8 * rtt / goodput)
+}
+
+// goodput is the share of payload in a full packet, Ethernet header included.
+const goodput = 1448.0 / 1514
