@@ -412,8 +412,9 @@ func TestEveryMinuteOnceWhateverTheHeavyTestDoes(t *testing.T) {
 				skipped++
 			}
 		}
-		// 150 s from the end of a round cover the next two slots.
-		if want := 2 * len(down); skipped < want-2 || skipped > want+2 {
+		// 150 s from the end of a round cover the next two slots. The first test, which
+		// waits for no round, may cover three, and one under way at the end has no result.
+		if want := 2 * len(down); skipped < want || skipped > want+3 {
 			t.Fatalf("%d latency results skipped over %d heavy tests", skipped, len(down))
 		}
 		up := l.of(measure.KindUpload)
