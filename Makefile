@@ -122,7 +122,9 @@ bench-truth: packages-needed ## speed instruments against lines of known rate; O
 	$(BIN)/pantau-lab truth --out $(OUT)
 
 OUTAGE ?= 10m
-soak: $(TOOLS)/influxd ## what takes its real time: the InfluxDB server away for OUTAGE
+SPEED_TESTS ?= 2000
+soak: $(TOOLS)/influxd ## what takes its real time: the InfluxDB server away for OUTAGE, SPEED_TESTS speed tests in a row
+	PANTAU_SOAK_SPEED_TESTS=$(SPEED_TESTS) $(GO) test -v -count 1 -timeout 2h -run TestSoak ./probe/instrument/speed/engine
 	PATH="$(TOOLS):$$PATH" PANTAU_SOAK_OUTAGE=$(OUTAGE) $(GO) test -v -count 1 -timeout 2h -run TestOutageLosesNothing ./collector/sink/influx
 
 FUZZTIME ?= 20s
@@ -132,7 +134,7 @@ fuzz: ## every fuzz test for a while
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # What the tests need beyond Go, installed where apt and root allow, and said.
-NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd iperf3:iperf3 /usr/sbin/snmpd:snmpd dbus-daemon:dbus
+NEEDED := protoc:protobuf-compiler gcc:gcc systemd-analyze:systemd iperf3:iperf3 /usr/sbin/snmpd:snmpd dbus-daemon:dbus ping:iputils-ping
 packages-needed:
 	@set -e; missing=; for n in $(NEEDED); do command -v $${n%%:*} >/dev/null || missing="$$missing $${n#*:}"; done; \
 	if [ -n "$$missing" ]; then \

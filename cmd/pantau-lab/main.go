@@ -79,6 +79,8 @@ func truthCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&tools, "tools", []string{string(truth.Pantau), string(truth.Iperf3), string(truth.SpeedtestGo)}, "which, in which order")
 	c.Flags().StringVar(&cells, "cells", "", "only the cells whose name (down-up-rtt-loss-shape) this regular expression finds")
 	c.Flags().IntVar(&o.Attempts, "attempts", 3, "how often an unsound cell is measured")
+	c.Flags().BoolVar(&o.Full, "full", false, "the engine does not end early")
+	c.Flags().BoolVar(&o.Traces, "traces", false, "the engine writes into DIR how its figures came about")
 	_ = c.MarkFlagRequired("out")
 	return c
 }
@@ -151,7 +153,7 @@ func serveCommand() *cobra.Command {
 }
 
 func toolCommand() *cobra.Command {
-	var url, direction string
+	var url, direction, trace string
 	var full bool
 	c := &cobra.Command{
 		Use: "tool NAME", Short: "One tool, once, at the near end of a cell", Hidden: true,
@@ -161,7 +163,7 @@ func toolCommand() *cobra.Command {
 			var err error
 			switch kind := measure.Kind(direction); truth.Tool(args[0]) {
 			case truth.Pantau:
-				a, err = truth.RunPantau(c.Context(), url, kind, full, 0)
+				a, err = truth.RunPantau(c.Context(), url, kind, full, trace)
 			case truth.SpeedtestGo:
 				a, err = truth.RunSpeedtestGo(c.Context(), url, kind)
 			default:
@@ -176,5 +178,6 @@ func toolCommand() *cobra.Command {
 	c.Flags().StringVar(&url, "target", "", "measurement server")
 	c.Flags().StringVar(&direction, "direction", string(measure.KindDownload), "download or upload")
 	c.Flags().BoolVar(&full, "full", false, "no early end")
+	c.Flags().StringVar(&trace, "trace", "", "file that takes how the figure came about, as JSON")
 	return c
 }

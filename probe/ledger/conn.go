@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Header sizes in bytes. IEEE 802.3, RFC 791, RFC 8200, RFC 9293, RFC 7323
@@ -33,10 +34,11 @@ type conn struct {
 	read, written     atomic.Uint64 // payload
 	datagramsIn, sent atomic.Uint64 // UDP only
 
-	mu     sync.Mutex // guards last, closed
+	mu     sync.Mutex // guards all below
 	last   counts
 	closed bool
 	path   Path // as of the last look
+	came   Arrival
 }
 
 func wrap(nc net.Conn) *conn {
@@ -135,7 +137,7 @@ func (c *conn) counts() counts {
 // put on the line. The caller holds mu.
 func (c *conn) refresh(closing bool) {
 	read, written := c.read.Load(), c.written.Load()
-	now := counts{read: read, written: written}
+	now := counts{read: read, written: written, arrived: read}
 	switch info, ok := c.tcpInfo(); {
 	case c.udp:
 		now.unknown = 1
@@ -147,6 +149,7 @@ func (c *conn) refresh(closing bool) {
 			header += tcpTimestamps
 		}
 		c.path = info.path
+		now.arrived = c.came.Look(time.Now(), info.received, info.path.SegmentsIn, info.path.OutOfOrder, info.receivedMSS)
 		now.acked = max(info.acked, 1) - 1 + info.sacked // the kernel counts the SYN as one byte
 		now.rx = info.received + info.segmentsIn*header + synOptions
 		now.tx = info.sent + info.segmentsOut*header + synOptions
@@ -170,7 +173,7 @@ func (c *conn) refresh(closing bool) {
 		now.tx = written + (out+in/2)*header
 	}
 	// A reading that failed half-way through must not take anything back.
-	now.acked = max(now.acked, c.last.acked)
+	now.acked, now.arrived = max(now.acked, c.last.acked), max(now.arrived, c.last.arrived)
 	now.rx, now.tx = max(now.rx, c.last.rx), max(now.tx, c.last.tx)
 	c.last = now
 }
@@ -187,7 +190,7 @@ type tcpInfo struct {
 	received, sent          uint64 // payload; sent includes retransmissions
 	acked, sacked, unsent   uint64 // sacked: beyond a hole, to a segment
 	segmentsIn, segmentsOut uint64 // with and without payload
-	mss                     uint64
+	mss, receivedMSS        uint64 // payload of a full segment, either way
 	timestamps              bool
 	peerClosed              bool // its FIN is here
 	over                    bool // both sides are done, or there was a reset

@@ -209,6 +209,14 @@ func (g *Group) Acked() (bytes uint64, ok bool) {
 	return c.acked, c.unknown == 0
 }
 
+// Arrived is the payload in bytes that has come: in order, whether or not it was
+// read, and what waits behind a loss ([Arrival]). ok is false if the kernel did
+// not say so for every connection of the group; bytes is then what was read of it.
+func (g *Group) Arrived() (bytes uint64, ok bool) {
+	c := g.conns.sum()
+	return c.arrived, c.unknown == 0
+}
+
 // Path is what the kernel knows of the ways of a group's open connections.
 type Path struct {
 	Connections int // of which something is known
@@ -278,7 +286,8 @@ func (g *Group) CloseAll() {
 type counts struct {
 	read, written uint64 // payload, as the program sees it
 	acked         uint64 // payload that the other end acknowledged
-	unknown       uint64 // connections that do not tell acked
+	arrived       uint64 // payload that has come
+	unknown       uint64 // connections that do not tell acked and arrived
 	rx, tx        uint64 // layer 2
 }
 
@@ -286,6 +295,7 @@ func (a *counts) add(b counts) {
 	a.read += b.read
 	a.written += b.written
 	a.acked += b.acked
+	a.arrived += b.arrived
 	a.unknown += b.unknown
 	a.rx += b.rx
 	a.tx += b.tx

@@ -40,7 +40,7 @@ func (c *conn) tcpInfo() (tcpInfo, bool) {
 		received: ti.Bytes_received, sent: ti.Bytes_sent,
 		acked: ti.Bytes_acked, sacked: uint64(ti.Sacked) * uint64(ti.Snd_mss), unsent: uint64(ti.Notsent_bytes),
 		segmentsIn: uint64(ti.Segs_in), segmentsOut: uint64(ti.Segs_out),
-		mss: uint64(ti.Snd_mss), timestamps: ti.Options&tsFlag != 0,
+		mss: uint64(ti.Snd_mss), receivedMSS: uint64(ti.Rcv_mss), timestamps: ti.Options&tsFlag != 0,
 		peerClosed: ti.State == closeWait, over: ti.State == closed,
 	}, true
 }

@@ -274,6 +274,24 @@ func (p *Port) SetRate(bitsPerSecond float64) error {
 	return p.failed("shape", p.Node.netlink(func(nl *netlink.Handle) error { return nl.QdiscReplace(bucket) }))
 }
 
+// Backlog is how many bytes wait at this end for their turn on the shaped link;
+// 0 where nothing is shaped.
+func (p *Port) Backlog() (bytes int, err error) {
+	err = p.Node.netlink(func(nl *netlink.Handle) error {
+		all, err := nl.QdiscList(p.link)
+		if err != nil {
+			return err
+		}
+		for _, q := range all {
+			if a := q.Attrs(); q.Type() == "tbf" && a.Statistics != nil && a.Statistics.Queue != nil {
+				bytes = int(a.Statistics.Queue.Backlog)
+			}
+		}
+		return nil
+	})
+	return bytes, p.failed("look at the queue", err)
+}
+
 // tbf sizes a token bucket: the burst at least two frames, the queue at least
 // ten.
 func tbf(root netlink.QdiscAttrs, bitsPerSecond float64, queue, burst time.Duration) *netlink.Tbf {

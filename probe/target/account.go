@@ -27,6 +27,10 @@ type Reading struct {
 	// are bytes of download bodies that were handed to the kernel.
 	Received int64 `json:"received"`
 	Sent     int64 `json:"sent"`
+	// Arrived are bytes that came on the connections of the test's requests since
+	// these began, read or not, with what waits behind a loss ([ledger.Arrival]).
+	// 0: not known.
+	Arrived int64 `json:"arrived,omitempty"`
 	// Streams is how many of the test's requests are under way.
 	Streams int `json:"streams"`
 	// Segments and Retransmitted are what the test's open connections have sent,
@@ -62,9 +66,16 @@ type account struct {
 	received, sent atomic.Int64
 
 	// Guarded by accounts.mu.
-	conns map[*conn]int // requests under way on it
-	users int           // requests under way, questions included
-	last  time.Time     // of the last one's end
+	conns map[*conn]*share
+	gone  int64     // bytes that arrived on what is no longer in conns
+	users int       // requests under way, questions included
+	last  time.Time // of the last one's end
+}
+
+// share is a connection's part in a test.
+type share struct {
+	requests    int   // under way
+	first, last int64 // bytes that had arrived on it when they began; at the last look
 }
 
 // accounts knows the tests of the last minute.
@@ -91,12 +102,21 @@ func (as *accounts) enter(r *http.Request, c *conn) (a *account, leave func()) {
 		if len(as.byID) >= mostAccounts {
 			return nil, func() {}
 		}
-		a = &account{conns: make(map[*conn]int)}
+		a = &account{conns: make(map[*conn]*share)}
 		as.byID[id] = a
 	}
 	a.users++
 	if c != nil {
-		a.conns[c]++
+		s := a.conns[c]
+		if s == nil {
+			s = new(share)
+			if info := c.tcpInfo(); info != nil {
+				s.first = c.arrived(info)
+				s.last = s.first
+			}
+			a.conns[c] = s
+		}
+		s.requests++
 	}
 	return a, func() {
 		as.mu.Lock()
@@ -104,7 +124,12 @@ func (as *accounts) enter(r *http.Request, c *conn) (a *account, leave func()) {
 		a.users--
 		a.last = time.Now()
 		if c != nil {
-			if a.conns[c]--; a.conns[c] == 0 {
+			s := a.conns[c]
+			if s.requests--; s.requests == 0 {
+				if info := c.tcpInfo(); info != nil {
+					s.last = max(c.arrived(info), s.last)
+				}
+				a.gone += s.last - s.first
 				delete(a.conns, c)
 			}
 		}
@@ -136,12 +161,16 @@ func (as *accounts) read(a *account) Reading {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	var rtts, known int64
-	for c := range a.conns {
-		r.Streams += a.conns[c]
+	r.Arrived = a.gone
+	for c, s := range a.conns {
+		r.Streams += s.requests
 		info := c.tcpInfo()
 		if info == nil {
+			r.Arrived += s.last - s.first
 			continue
 		}
+		s.last = max(c.arrived(info), s.last)
+		r.Arrived += s.last - s.first
 		r.Segments += uint64(info.Data_segs_out)
 		r.Retransmitted += uint64(info.Total_retrans)
 		known++
@@ -212,6 +241,12 @@ func (c *conn) tcpInfo() (info *unix.TCPInfo) {
 		}
 	})
 	return info
+}
+
+// arrived is what has come on the connection, in bytes. The caller holds
+// accounts.mu.
+func (c *conn) arrived(i *unix.TCPInfo) int64 {
+	return int64(c.came.Look(time.Now(), i.Bytes_received, uint64(i.Data_segs_in), uint64(i.Rcv_ooopack), uint64(i.Rcv_mss)))
 }
 
 // processCPU is the processor time that this process has used.

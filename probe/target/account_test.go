@@ -57,6 +57,9 @@ func TestAccountOfATest(t *testing.T) {
 		resp.Body.Close()
 	}
 	r := read(t, s, anID)
+	if r.Arrived > 123456 {
+		t.Errorf("%d bytes arrived", r.Arrived)
+	}
 	if before.Received != 0 || r.Received != 123456 || r.Sent != 245388 || r.Clock <= before.Clock {
 		t.Errorf("%+v, then %+v", before, r)
 	}
@@ -98,6 +101,11 @@ func TestAccountFollowsAnUpload(t *testing.T) {
 	}
 	if last.Received != 100_000 || last.Streams != 1 || last.Tests != 1 {
 		t.Errorf("%+v", last)
+	}
+	// Without what had come before the request was seen, and with the lines of the
+	// chunks.
+	if last.Arrived < 80_000 || last.Arrived > 101_000 {
+		t.Errorf("%d bytes arrived", last.Arrived)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantau-desa/pantau/probe/ledger"
 )
 
 // overflow is how many connections above the limits are still told so; any
@@ -121,6 +123,7 @@ type conn struct {
 	first   [2]byte
 	pending []byte // the part of first that is not yet read; only the reader's
 	bytes   atomic.Int64
+	came    ledger.Arrival // guarded by accounts.mu
 	once    sync.Once
 }
 

@@ -18,11 +18,20 @@ import (
 type reading struct {
 	Clock         int64   `json:"clock_ns"`
 	Received      int64   `json:"received"`
+	Arrived       int64   `json:"arrived"` // 0: it does not say
 	Segments      uint64  `json:"segments"`
 	Retransmitted uint64  `json:"retransmitted"`
 	RTT           int64   `json:"rtt_ns"`
 	MinRTT        int64   `json:"min_rtt_ns"`
 	CPU           float64 `json:"cpu"`
+}
+
+// passed is what has come to the server, with what it could not read yet.
+func (r reading) passed() int64 {
+	if r.Arrived > 0 {
+		return r.Arrived
+	}
+	return r.Received
 }
 
 // How often the server tells. Its lines and their acknowledgements use the line

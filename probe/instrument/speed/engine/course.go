@@ -9,6 +9,7 @@ import (
 const (
 	firstStreams = 8
 	mostStreams  = 16
+	longWay      = 150 * time.Millisecond
 	// worthwhile is the rise of the sum, as a ratio, that counts as one.
 	worthwhile = 0.03
 	// plateau is the rise below which twice the streams brought nothing, where
@@ -24,18 +25,20 @@ const (
 	windows = 4 // that must agree for an early end
 	// agreement is how far apart the highest and the lowest of them may be, as a
 	// ratio of their mean.
-	agreement   = 2 * 0.04
+	agreement   = 2 * 0.02
 	leastWindow = 500 * time.Millisecond
 	// windowBytes is how much a window holds at least, or a sixth of the limit: what
 	// a stream holds back behind a loss comes at once.
 	windowBytes = 128 << 10
-	windowRTTs  = 4
+	windowRTTs  = 3
+	lookEvery   = 50 * time.Millisecond
 	leastTime   = 2 * time.Second
 
 	// A queue stands where round trips take this much longer than the shortest one.
 	// Less is also the wait for a delayed acknowledgement.
 	standingQueue = 20 * time.Millisecond
-	standingShare = 0.15 // of the shortest round trip, if that is more
+	standingShare = 0.15                  // of the shortest round trip, if that is more,
+	standingMost  = 50 * time.Millisecond // but not more than this
 )
 
 // stopReason says why a transfer ended.
@@ -47,20 +50,13 @@ const (
 	stopBytes  stopReason = "bytes"  // the bytes were spent
 )
 
-// path is what is known of the way at an instant of the counting clock.
-type path struct {
-	at              time.Duration
-	rtt, minRTT     time.Duration // 0: not known
-	segments, again uint64        // sent so far, and of these again
-}
-
 // queued reports whether a queue stood: round trips take longer than the
 // shortest one, and longer than they ever do at rest.
-func (p path) queued(rest time.Duration) (yes, known bool) {
-	if p.rtt == 0 || p.minRTT == 0 {
+func (p Look) queued(rest time.Duration) (yes, known bool) {
+	if p.RTT == 0 || p.MinRTT == 0 {
 		return false, false
 	}
-	return p.rtt > max(rest, p.minRTT+max(standingQueue, time.Duration(float64(p.minRTT)*standingShare))), true
+	return p.RTT > max(rest, p.MinRTT+max(standingQueue, min(time.Duration(float64(p.MinRTT)*standingShare), standingMost))), true
 }
 
 // course decides, from what has passed, when streams are added and when the
@@ -72,7 +68,7 @@ type course struct {
 	rest      time.Duration // the 95th percentile of round trips before the transfer; 0: not known
 
 	passed series
-	paths  []path
+	looks  []Look
 
 	streams int
 	grown   bool          // no further step
@@ -88,6 +84,16 @@ func newCourse(limit time.Duration, mostBytes int64, full bool) *course {
 	return &course{limit: limit, mostBytes: mostBytes, full: full, streams: firstStreams}
 }
 
+// begins tells what a round trip takes before the transfer: on a long way all
+// streams run at once. There a stream needs many seconds to make up for a loss, the
+// longer the larger its window, and a comparison of eight with sixteen would need
+// more time than there is.
+func (c *course) begins(idle time.Duration) {
+	if idle >= longWay {
+		c.streams = mostStreams
+	}
+}
+
 // order is what is to be done.
 type order struct {
 	streams int        // so many are to run
@@ -95,14 +101,15 @@ type order struct {
 	from    time.Duration
 	to      time.Duration // what is measured, if it stops
 	steady  bool          // the windows of the interval agreed
+	rising  bool          // each is above the one before, further than they may lie apart
 }
 
 // minRTT is the shortest round trip known.
 func (c *course) minRTT() time.Duration {
 	var m time.Duration
-	for _, p := range c.paths {
-		if p.minRTT > 0 && (m == 0 || p.minRTT < m) {
-			m = p.minRTT
+	for _, p := range c.looks {
+		if p.MinRTT > 0 && (m == 0 || p.MinRTT < m) {
+			m = p.MinRTT
 		}
 	}
 	return m
@@ -110,7 +117,7 @@ func (c *course) minRTT() time.Duration {
 
 // window is the length of one.
 func (c *course) window() time.Duration {
-	w := max(leastWindow, windowRTTs*c.minRTT())
+	w := max(leastWindow, min(windowRTTs*c.minRTT(), c.limit/(2*windows)))
 	if t := c.passed.end(); t > leastWindow {
 		if rate := c.passed.rate(0, t) / 8; rate > 0 {
 			w = max(w, min(time.Duration(windowBytes/rate*float64(time.Second)), c.limit/6))
@@ -126,8 +133,8 @@ func (c *course) settle() time.Duration { return c.window() }
 // known is false if nobody could tell.
 func (c *course) queuedShare(from, to time.Duration) (share float64, known bool) {
 	var n, q int
-	for _, p := range c.paths {
-		if p.at < from || p.at > to {
+	for _, p := range c.looks {
+		if p.At < from || p.At > to {
 			continue
 		}
 		if yes, ok := p.queued(c.rest); ok {
@@ -151,21 +158,21 @@ func (c *course) queues(from, to time.Duration) bool {
 
 // lost is the share of segments sent again between two instants, and of how many.
 func (c *course) lost(from, to time.Duration) (share, segments float64) {
-	var first, last *path
-	for i := range c.paths {
-		p := &c.paths[i]
-		if p.at >= from && first == nil {
+	var first, last *Look
+	for i := range c.looks {
+		p := &c.looks[i]
+		if p.At >= from && first == nil {
 			first = p
 		}
-		if p.at <= to {
+		if p.At <= to {
 			last = p
 		}
 	}
-	if first == nil || last == nil || last.segments <= first.segments {
+	if first == nil || last == nil || last.Segments <= first.Segments {
 		return 0, 0
 	}
-	segments = float64(last.segments - first.segments)
-	return float64(last.again-first.again) / segments, segments
+	segments = float64(last.Segments - first.Segments)
+	return float64(last.Again-first.Again) / segments, segments
 }
 
 // next looks at what is known.
@@ -185,7 +192,8 @@ func (c *course) next() order {
 	if !c.grown && since >= 2*w {
 		c.grow(t, w)
 	}
-	if !c.full && t >= leastTime && since >= windows*w && (c.grown || c.queues(t-windows*w, t)) {
+	enough := c.grown || c.streams == mostStreams && !c.stepped
+	if !c.full && t >= leastTime && since >= windows*w && (enough || c.queues(t-windows*w, t)) {
 		if from, ok := c.agree(t, w); ok {
 			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true}
 		}
@@ -201,7 +209,7 @@ func (c *course) grow(t, w time.Duration) {
 		c.grown = true
 		return
 	}
-	if c.queues(t-2*w, t) {
+	if c.streams == mostStreams || c.queues(t-2*w, t) {
 		return
 	}
 	now, before := c.passed.rate(t-w, t), c.passed.rate(t-2*w, t-w)
@@ -240,38 +248,50 @@ func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
 	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
 }
 
-// last is what is measured when the transfer must end: from the first quarter
-// on, or the third window, and from where the streams changed, as long as that
-// leaves half of the time.
+// last is what is measured when the transfer must end: of the stretches of four
+// windows the one whose windows agree best, rather where a queue stood than where
+// none did. Slow start, a change of streams, and what a stream holds back behind a
+// loss and hands over at once all make windows differ; none of this is the line's.
 func (c *course) last(why stopReason) order {
 	t := c.passed.end()
-	from := max(t/4, min((windows-1)*c.window(), t/2))
+	w := min(c.window(), t/(2*windows))
+	o := order{streams: c.streams, stop: why, from: t - windows*w, to: t}
+	least := w // the first window is slow start
 	if c.stepped {
-		from = max(from, min(c.changed+c.settle(), t/2))
+		least = max(least, min(c.changed+c.settle(), o.from))
+	}
+	best, queued := math.Inf(1), false
+	for to := least + windows*w; to <= t; to += lookEvery {
+		mean, spread, rising := c.spread(to, w, windows)
+		q := c.queues(to-windows*w, to)
+		if mean > 0 && (q && !queued || q == queued && spread <= best) {
+			o.from, o.to, o.rising = to-windows*w, to, rising && spread > agreement
+			best, queued = spread, q
+		}
 	}
 	if c.stepped && !c.grown && c.before > 0 {
-		c.rise = c.passed.rate(from, t)/c.before - 1 // there was no time for more
+		c.rise = c.passed.rate(o.from, o.to)/c.before - 1 // there was no time for more
 	}
-	o := order{streams: c.streams, stop: why, from: from, to: t}
-	n := max((t-from)/c.window(), 2)
-	_, spread, _ := c.spread(t, (t-from)/n, n)
-	o.steady = spread < 2*agreement
+	o.steady = best < 2*agreement
 	return o
 }
 
 // saturated reports whether the line, and not the streams, held the rate. It is
-// so if a queue stood before it for most of the interval. Without a queue, the
-// losses tell: those of a full line grow with the streams, those of a bad one do
-// not, and hold every stream down. Without either, twice the streams would have
-// brought more.
+// so if a queue stood before it for most of the interval. Without a queue it is not
+// if the rate was still on its way up. Else the losses tell: those of a full line
+// grow with the streams, those of a bad one do not, and hold every stream down.
+// Without either, twice the streams would have brought more; where there was no
+// such comparison, nobody can say that the line was full.
 func (c *course) saturated(o order) bool {
-	if c.queues(o.from, o.to) {
-		return true
-	}
+	share, known := c.queuedShare(o.from, o.to)
 	loss, sent := c.lost(o.from, o.to)
 	switch {
+	case known && share >= 0.5:
+		return true
+	case o.rising:
+		return false
 	case !c.stepped:
-		return sent == 0 || loss < lossy
+		return !known && sent == 0 // nothing is known of the way at all
 	case loss >= lossy:
 		return c.rise < plateau && c.sent > 0 && loss > answering*c.loss && loss-c.loss > 2*deviation(loss, sent, c.loss, c.sent)
 	}

@@ -27,7 +27,7 @@ func play(l line, limit time.Duration, mostBytes int64, full bool) (*course, ord
 		segments += bits / 8 * 0.05 / 1448
 		again += loss * bits / 8 * 0.05 / 1448
 		c.passed.add(Point{t, int64(bytes)})
-		c.paths = append(c.paths, path{at: t, rtt: l.rtt + queue, minRTT: l.rtt, segments: uint64(segments), again: uint64(again)})
+		c.looks = append(c.looks, Look{At: t, RTT: l.rtt + queue, MinRTT: l.rtt, Segments: uint64(segments), Again: uint64(again)})
 		o := c.next()
 		if o.stop != "" {
 			return c, o

@@ -1,9 +1,9 @@
-// Package engine is our own speed instrument, for audits: the goodput of 8 to 16
+// Package engine is our own speed instrument, for audits: the goodput of 8 or 16
 // TCP streams against a measurement server that speaks Ookla's HTTP paths.
 // METHOD.md, in the folder above, is the method; this is the program.
 //
-// It guarantees that a number is a measurement: download is what was read at the
-// sockets, upload what the server received, by the server's clock; both over
+// It guarantees that a number is a measurement: download is what came to this
+// box's sockets, upload what came to the server's, by the server's clock; both over
 // monotonic time, of incompressible bytes, without an idle round trip. It ends
 // as soon as four windows agree, or when time or bytes are spent. What could
 // make the number another one than the line's is a flag of the result; what does
@@ -32,14 +32,15 @@ import (
 // whenever the same line would give another figure.
 const (
 	InstrumentName = "pantau"
-	MethodVersion  = "1"
+	MethodVersion  = "2"
 )
 
 // The flags that qualify a number. Beside them: streams_N, stop_stable,
 // stop_limit, stop_bytes, server_cc_NAME and probe_cc_NAME.
 const (
-	// FlagNotSaturated: the streams, not the line, held the rate: losses or
-	// windows too small. The line can carry at least this much.
+	// FlagNotSaturated: nothing shows that the line, and not the streams, held the
+	// rate: losses, windows too small, or a rise to the end. The line can carry at
+	// least this much.
 	FlagNotSaturated measure.Flag = "not_saturated"
 	// FlagUnsteady: the rate changed during the interval by more than four windows
 	// that agree.
@@ -90,18 +91,34 @@ type Options struct {
 	StallTime time.Duration
 }
 
-// Trace is how a figure came about: the interval that was measured, by the clock
-// that counts, whose zero was at Began.
+// Trace is how a figure came about, by the clock that counts, whose zero was at
+// Began: the interval that was measured, when streams were added (0: never), and
+// all that was known. A course can be played again with it.
 type Trace struct {
-	Began    time.Time
-	From, To time.Duration
-	Points   []Point
+	Began   time.Time     `json:"began"`
+	From    time.Duration `json:"from_ns"`
+	To      time.Duration `json:"to_ns"`
+	Changed time.Duration `json:"changed_ns"`
+	Rest    time.Duration `json:"rest_ns"` // the 95th percentile of round trips before; 0: not known
+	Points  []Point       `json:"points"`
+	Looks   []Look        `json:"looks"`
 }
 
 // Point is how many bytes of payload had passed at an instant.
 type Point struct {
-	At    time.Duration
-	Bytes int64
+	At    time.Duration `json:"at_ns"`
+	Bytes int64         `json:"bytes"`
+}
+
+// Look is what was known of the way at an instant.
+type Look struct {
+	At     time.Duration `json:"at_ns"`
+	RTT    time.Duration `json:"rtt_ns"`     // now; 0: not known
+	MinRTT time.Duration `json:"min_rtt_ns"` // the shortest one
+	// Segments is how many with payload were sent so far, Again how many of them
+	// again.
+	Segments uint64 `json:"segments"`
+	Again    uint64 `json:"again"`
 }
 
 // Instrument measures one direction at a time.

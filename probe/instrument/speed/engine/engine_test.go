@@ -10,20 +10,25 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pantau-desa/pantau/probe/instrument/internal/nettest"
 	"github.com/pantau-desa/pantau/probe/instrument/speed/engine"
 	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/servertest"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
-	"github.com/pantau-desa/pantau/probe/netlab"
 	"github.com/pantau-desa/pantau/probe/target"
 )
 
@@ -272,6 +277,95 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// Faults of the way there, each with its reason.
+func TestReasonsOfDialling(t *testing.T) {
+	for want, err := range map[measure.Reason]error{
+		measure.ReasonDNS:         &net.DNSError{Err: "no such host", Name: "target.invalid", IsNotFound: true},
+		measure.ReasonUnreachable: os.NewSyscallError("connect", syscall.ENETUNREACH),
+		measure.ReasonPermission:  os.NewSyscallError("connect", syscall.EACCES),
+		measure.ReasonOther:       errors.New("something new"),
+	} {
+		t.Run(string(want), func(t *testing.T) {
+			o := quick()
+			o.Ledger = ledger.New(ledger.Options{Dial: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+			}})
+			r := newInstrument(t, o).Measure(t.Context(), "", "http://target.invalid:7442", measure.KindDownload)
+			if r.Outcome != measure.Failed || r.Reason != want {
+				t.Errorf("%s, %s (%s); want %s", r.Outcome, r.Reason, r.Detail, want)
+			}
+		})
+	}
+}
+
+// The cable is pulled, or the way refused, in the middle of a transfer, with
+// echoes beside it: no figure, and an end in time.
+func TestWayLostInTheMiddle(t *testing.T) {
+	for name, lose := range map[string]func(here, far *nettest.Host){
+		"our end down":    func(here, _ *nettest.Host) { here.Down("down") },
+		"the far end":     func(_, far *nettest.Host) { far.Down("up") },
+		"route forbidden": func(here, _ *nettest.Host) { here.Refuse("198.18.4.2/32", unix.RTN_PROHIBIT) },
+	} {
+		for _, kind := range directions {
+			t.Run(name+"/"+string(kind), func(t *testing.T) {
+				if !nettest.Private(t) {
+					return
+				}
+				far, _ := nettest.Row(t, "198.18.4.0/24")
+				ln := far.Listen("tcp", "198.18.4.2:0")
+				s := httptest.NewUnstartedServer(posts(servertest.Good))
+				s.Listener.Close()
+				s.Listener = ln
+				s.Start()
+				t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+				o := quick()
+				o.Limit, o.Full, o.NoEcho = 20*time.Second, true, false
+				i := newInstrument(t, o)
+				const at = 2 * time.Second // the echoes at rest take half a second
+				cut := time.AfterFunc(at, func() { lose(nettest.Here(t), far) })
+				defer cut.Stop()
+				begin := time.Now()
+				r := i.Measure(t.Context(), "", s.URL, kind)
+				took := time.Since(begin)
+				if r.Outcome != measure.Failed || !slices.Contains([]measure.Reason{measure.ReasonStalled, measure.ReasonUnreachable, measure.ReasonPermission}, r.Reason) {
+					t.Errorf("%s, %s (%s), values %v", r.Outcome, r.Reason, r.Detail, r.Values)
+				}
+				if took < at || took > at+3*time.Second {
+					t.Errorf("ended after %v", took)
+				}
+			})
+		}
+	}
+}
+
+// A second test waits for the first; a third has nothing of those before.
+func TestMeasuresOneAtATime(t *testing.T) {
+	t.Parallel()
+	const truth = 20e6
+	i := newInstrument(t, quick())
+	asked := make(chan struct{})
+	var first sync.Once
+	good := servertest.Serve(t, posts(func(w http.ResponseWriter, r *http.Request) {
+		first.Do(func() { close(asked) })
+		servertest.Good(w, r)
+	}))
+	running := make(chan measure.Result, 1)
+	go func() { running <- i.Measure(context.Background(), "", good, measure.KindDownload) }()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if r := i.Measure(ctx, "", good, measure.KindDownload); r.Reason != measure.ReasonTimeout || r.BytesSent != 0 {
+		t.Errorf("second: %s, %s, %d bytes", r.Outcome, r.Reason, r.BytesSent)
+	}
+	if r := <-running; r.Outcome != measure.OK {
+		t.Errorf("first: %s, %s (%s)", r.Outcome, r.Reason, r.Detail)
+	}
+	url := servertest.Relay(t, servertest.Target(t, target.Options{}), truth, truth)
+	if r := i.Measure(t.Context(), "", url, measure.KindDownload); r.Outcome != measure.OK || math.Abs(r.Values[0].Number/truth-1) > 0.3 {
+		t.Errorf("third: %+v", r)
+	}
+}
+
 func TestNoTargetIsSkipped(t *testing.T) {
 	i := newInstrument(t, quick())
 	if r := i.Measure(t.Context(), "", "", measure.KindDownload); r.Outcome != measure.Skipped || r.Reason != measure.ReasonNoTarget {
@@ -316,7 +410,7 @@ func TestExactThroughRelay(t *testing.T) {
 					t.Errorf("no %s in %v", m, r.Values)
 				}
 			}
-			if r.Instrument != "pantau" || r.MethodVersion != "1" || r.Boot == "" || r.Monotonic <= 0 || r.BytesReceived == 0 || r.BytesSent == 0 {
+			if r.Instrument != "pantau" || r.MethodVersion != engine.MethodVersion || r.Boot == "" || r.Monotonic <= 0 || r.BytesReceived == 0 || r.BytesSent == 0 {
 				t.Errorf("%+v", r)
 			}
 			// An echo that was answered after all is in the account alone.
@@ -436,76 +530,77 @@ func TestLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-// Through the emulator: a line with delay and loss, right; one that cannot be
-// filled, flagged.
-func TestTruthOfALossyLine(t *testing.T) {
-	if testing.Short() {
-		t.Skip("transfers in real time")
+// The same over a day's worth of tests and more, memory included: `make soak`.
+func TestSoak(t *testing.T) {
+	tests, err := strconv.Atoi(os.Getenv("PANTAU_SOAK_SPEED_TESTS"))
+	if err != nil || tests < 200 {
+		t.Skip("PANTAU_SOAK_SPEED_TESTS, 200 at least, says how many")
 	}
-	for _, c := range []struct {
-		name  string
-		rate  float64
-		delay time.Duration
-		loss  float64
-		fills bool
-	}{
-		{"10 Mbit/s, 40 ms, 0.5%", 10e6, 20 * time.Millisecond, 0.005, true},
-		{"30 Mbit/s, 100 ms, 2%", 30e6, 50 * time.Millisecond, 0.02, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			lab, err := netlab.New(netlab.Options{Name: "engine-test"})
-			if errors.Is(err, netlab.ErrNotPermitted) && os.Getenv("CI") != "true" {
-				t.Skip("needs root: ", err)
+	o := quick()
+	o.Limit, o.NoEcho = 100*time.Millisecond, true
+	silent := newInstrument(t, o)
+	o.NoEcho = false
+	echoing := newInstrument(t, o)
+	honest := servertest.Relay(t, servertest.Target(t, target.Options{}), 50e6, 50e6)
+	bad := servertest.Serve(t, some(5_000_000, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }))
+	good := 0
+	one := func(n int) {
+		i, kind := silent, directions[n%2]
+		if n%10 < 2 {
+			i = echoing
+		}
+		switch n / 2 % 5 {
+		case 3:
+			i.Measure(t.Context(), "", bad, kind)
+		case 4:
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
+			i.Measure(ctx, "", honest, kind)
+			cancel()
+		default:
+			if r := i.Measure(t.Context(), "", honest, kind); r.Outcome == measure.OK {
+				good++
+			} else {
+				t.Logf("test %d: %s (%s)", n, r.Reason, r.Detail)
 			}
-			must(t, err)
-			t.Cleanup(func() { must(t, lab.Close()) })
-			var nodes [3]*netlab.Node
-			for i, name := range []string{"probe", "server", "wire"} {
-				nodes[i], err = lab.Node(name)
-				must(t, err)
-			}
-			near, err := lab.Link(nodes[2], nodes[0], netlab.LinkOptions{NameA: "near", NameB: "eth0", AddrB: netip.MustParsePrefix("198.18.3.1/24")})
-			must(t, err)
-			far, err := lab.Link(nodes[2], nodes[1], netlab.LinkOptions{NameA: "far", NameB: "eth0", AddrB: netip.MustParsePrefix("198.18.3.2/24")})
-			must(t, err)
-			path := netlab.Path{Rate: c.rate, Delay: c.delay, Loss: c.loss}
-			e, err := lab.Emulate(near.A, far.A, netlab.EmulatorOptions{AB: path, BA: path})
-			must(t, err)
-			ln, err := nodes[1].Listen("tcp", "198.18.3.2:7442")
-			must(t, err)
-			url := servertest.Target(t, target.Options{Listeners: []net.Listener{ln}})
-			i := newInstrument(t, engine.Options{NoEcho: true, Limit: 10 * time.Second, Ledger: ledger.New(ledger.Options{Dial: nodes[0].DialContext})})
-			for _, kind := range directions {
-				var r measure.Result
-				good := func() bool {
-					if r.Outcome != measure.OK {
-						return false
-					}
-					if !c.fills {
-						return slices.Contains(r.Flags, engine.FlagNotSaturated)
-					}
-					return math.Abs(r.Values[0].Number/netlab.PayloadRate(c.rate)-1) <= 0.05
-				}
-				for range 3 {
-					e.Reset()
-					if r = i.Measure(t.Context(), "t1", url, kind); good() {
-						break
-					}
-				}
-				t.Logf("%s: %+v; %+v", kind, r, e.Report())
-				if err := e.Report().Sound(); err != nil {
-					t.Log("this machine is busy: ", err)
-				} else if !good() {
-					t.Errorf("%s: %s %v, flags %v; truth %.3f", kind, r.Outcome, r.Values, r.Flags, netlab.PayloadRate(c.rate)/1e6)
-				}
-			}
-		})
+		}
 	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+	// What is there: goroutines, files, bytes of heap and of resident memory.
+	there := func() [4]int {
+		goroutines, files := servertest.Settled(t)
+		debug.FreeOSMemory()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		text, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, err := strconv.Atoi(strings.Fields(string(text))[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [4]int{goroutines, files, int(m.HeapAlloc), pages * os.Getpagesize()}
+	}
+	var warm, last [4]int
+	for n := range tests {
+		one(n)
+		if n == 99 {
+			warm = there()
+			t.Logf("after 100 tests: %d goroutines, %d files, %d bytes of heap, %d resident", warm[0], warm[1], warm[2], warm[3])
+		}
+	}
+	last = there()
+	t.Logf("after %d tests, %d of them with a figure: %d goroutines, %d files, %d bytes of heap, %d resident", tests, good, last[0], last[1], last[2], last[3])
+	if good < tests/2 {
+		t.Errorf("%d of %d tests had a figure", good, tests)
+	}
+	if last[0] > warm[0] || last[1] > warm[1] {
+		t.Errorf("goroutines or files grew")
+	}
+	// The server remembers each test for a minute: some hundred of them.
+	if grown := last[2] - warm[2]; grown > 1<<20 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+	if grown := last[3] - warm[3]; grown > 8<<20 {
+		t.Errorf("resident memory grew by %d bytes", grown)
 	}
 }

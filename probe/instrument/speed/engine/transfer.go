@@ -174,11 +174,13 @@ func (t *transfer) rest() {
 		var ok bool
 		if t.idle, ok = t.ping.idle(t.ctx); ok {
 			t.course.rest = quantile(t.idle, 0.95)
+			t.course.begins(quantile(t.idle, 0.5))
 			return
 		}
 		t.ping = nil // its bytes were few, and are in the ledger
 	}
 	t.idle = []time.Duration{t.dialTime}
+	t.course.begins(t.dialTime)
 }
 
 // await takes the server's first line: the zero of its clock.
@@ -248,7 +250,8 @@ func (t *transfer) watch() (*finding, error) {
 		used := (server.ProcessCPU() - cpu).Seconds() / now.Sub(t.began).Seconds()
 		f := t.find(o)
 		if t.o.Trace != nil {
-			t.o.Trace(Trace{Began: t.began, From: o.from, To: o.to, Points: t.course.passed})
+			t.o.Trace(Trace{Began: t.began, From: o.from, To: o.to, Changed: t.course.changed, Rest: t.course.rest,
+				Points: t.course.passed, Looks: t.course.looks})
 		}
 		if late.above(0.2) || used > 0.9*float64(runtime.GOMAXPROCS(0)) {
 			f.flag(measure.FlagCPUBound)
@@ -272,9 +275,12 @@ func (t *transfer) quiet() bool {
 func (t *transfer) counted() int64 {
 	switch {
 	case t.remote():
-		return t.last.Received
+		return t.last.passed()
 	case t.kind == measure.KindUpload:
 		b, _ := t.bulk.Acked()
+		return int64(b)
+	}
+	if b, ok := t.bulk.Arrived(); ok {
 		return int64(b)
 	}
 	return t.passed.Load()
@@ -304,29 +310,29 @@ func (t *transfer) heard(r reading) {
 	t.last = r
 	t.server.add(r.CPU > 0.9)
 	if !t.remote() {
-		t.know(path{rtt: time.Duration(r.RTT), minRTT: time.Duration(r.MinRTT), segments: r.Segments, again: r.Retransmitted})
+		t.know(Look{RTT: time.Duration(r.RTT), MinRTT: time.Duration(r.MinRTT), Segments: r.Segments, Again: r.Retransmitted})
 		return
 	}
-	t.append(Point{time.Duration(r.Clock - t.first), r.Received})
+	t.append(Point{time.Duration(r.Clock - t.first), r.passed()})
 	t.know(t.ownPath())
 }
 
 // ownPath is what this box's kernel knows of the streams.
-func (t *transfer) ownPath() path {
+func (t *transfer) ownPath() Look {
 	p := t.bulk.Path()
-	return path{rtt: p.RTT, minRTT: p.MinRTT, segments: p.Segments, again: p.Retransmitted}
+	return Look{RTT: p.RTT, MinRTT: p.MinRTT, Segments: p.Segments, Again: p.Retransmitted}
 }
 
 // know adds what is known of the way now. Where ICMP is answered it is believed
 // rather than TCP, whose round trips wait for delayed acknowledgements.
-func (t *transfer) know(p path) {
-	p.at = t.course.passed.end()
+func (t *transfer) know(p Look) {
+	p.At = t.course.passed.end()
 	if t.ping != nil {
 		if rtt := t.ping.latest(); rtt > 0 {
-			p.rtt, p.minRTT = rtt, t.idle[0]
+			p.RTT, p.MinRTT = rtt, t.idle[0]
 		}
 	}
-	t.course.paths = append(t.course.paths, p)
+	t.course.looks = append(t.course.looks, p)
 }
 
 func (t *transfer) append(p Point) {
@@ -473,9 +479,9 @@ func (t *transfer) latency(f *finding, o order) {
 	f.flag(FlagTCPLatency)
 	var sum time.Duration
 	var n int
-	for _, p := range t.course.paths {
-		if p.at >= o.from && p.at <= o.to && p.rtt > 0 {
-			sum += p.rtt
+	for _, p := range t.course.looks {
+		if p.At >= o.from && p.At <= o.to && p.RTT > 0 {
+			sum += p.RTT
 			n++
 		}
 	}

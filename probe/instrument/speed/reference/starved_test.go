@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +60,9 @@ func TestStarvedOfCPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	throttle(t, cmd.Process.Pid, 2)
+	if err := os.WriteFile(servertest.Quota(t, 2), fmt.Append(nil, cmd.Process.Pid), 0o644); err != nil {
+		t.Skip("no control over the processor: ", err)
+	}
 	fmt.Fprintln(in)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
@@ -78,37 +79,4 @@ func TestStarvedOfCPU(t *testing.T) {
 	if !slices.Contains(r.Flags, measure.FlagCPUBound) {
 		t.Errorf("flags %v do not say so", r.Flags)
 	}
-}
-
-// throttle gives a process so many per cent of one processor, by a control
-// group of either version; without the right to, it skips the test.
-func throttle(t *testing.T, pid, percent int) {
-	t.Helper()
-	name := fmt.Sprintf("pantau-speed-test-%d", pid)
-	v1, v2 := "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
-	var dir string
-	var files [][2]string
-	if _, err := os.Stat(filepath.Join(v1, "cpu.cfs_quota_us")); err == nil {
-		dir = filepath.Join(v1, name)
-		files = [][2]string{{"cpu.cfs_period_us", "100000"}, {"cpu.cfs_quota_us", fmt.Sprint(percent * 1000)}}
-	} else {
-		dir = filepath.Join(v2, name)
-		files = [][2]string{{"cpu.max", fmt.Sprintf("%d 100000", percent*1000)}}
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Skip("no control group: ", err)
-	}
-	t.Cleanup(func() {
-		servertest.Eventually(t, "the control group is gone", func() bool { return os.Remove(dir) == nil || !exists(dir) })
-	})
-	for _, f := range append(files, [2]string{"cgroup.procs", fmt.Sprint(pid)}) {
-		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0o644); err != nil {
-			t.Skip("no control over the processor: ", err)
-		}
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -56,7 +56,10 @@ type Options struct {
 	Cells   *regexp.Regexp // names of cells; nil: all
 	// Attempts is how often an unsound row is measured (default 3).
 	Attempts int
-	Log      io.Writer // hears of each row
+	// Full has the engine measure for its whole time; Traces has it write in Dir how
+	// its figures came about.
+	Full, Traces bool
+	Log          io.Writer // hears of each row
 }
 
 // Run measures what is missing and writes the table. It answers an error if more
@@ -187,7 +190,7 @@ func measureRow(ctx context.Context, o Options, tool Tool, c Cell, kind measure.
 	if tool == Iperf3 {
 		a, spent, err = iperf3(ctx, l, kind)
 	} else {
-		a, spent, err = own(ctx, l, o.Program, tool, kind)
+		a, spent, err = own(ctx, l, o, tool, kind)
 	}
 	rx2, tx2 := l.carried()
 	unsound := w.stop(l)

@@ -32,14 +32,15 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	a, err := RunPantau(ctx, os.Args[4], measure.Kind(os.Args[6]), false, 0)
+	a, err := RunPantau(ctx, os.Args[4], measure.Kind(os.Args[6]), false, "")
 	if err != nil {
 		a.Detail = err.Error()
 	}
 	json.NewEncoder(os.Stdout).Encode(a)
 }
 
-// A few cells, from one end of the table to the other: what is sound holds.
+// A few cells, with delay and loss: one that is right, one that says that it cannot
+// be filled. Lines that the kernel shapes are in the tests of the box.
 func TestSomeCells(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures in real time")
@@ -55,7 +56,7 @@ func TestSomeCells(t *testing.T) {
 	dir := t.TempDir()
 	var said strings.Builder
 	o := Options{Dir: dir, Program: os.Args[0], Tools: []Tool{Pantau}, Attempts: 2, Log: &said,
-		Cells: regexp.MustCompile(`^(5-5-20-0-plain|20-20-0-0-plain|5-5-20-2-plain)$`)}
+		Cells: regexp.MustCompile(`^(10-10-60-0.5-plain|50-50-60-2-plain)$`)}
 	err = Run(t.Context(), o)
 	t.Log(said.String())
 	if err != nil && !strings.Contains(err.Error(), "unsound") {
@@ -69,18 +70,22 @@ func TestSomeCells(t *testing.T) {
 	if err := json.Unmarshal(text, &rows); err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 6 {
-		t.Errorf("%d rows, want 6", len(rows))
+	if len(rows) != 4 {
+		t.Errorf("%d rows, want 4", len(rows))
 	}
 	for _, r := range rows {
 		// Twice the tolerance of the table: one row may be unlucky here, and the table
 		// says how many were.
-		if r.Sound && (math.Abs(r.Error) > 2*tolerance || r.Bytes == 0 || r.CPU == 0) {
+		good := math.Abs(r.Error) <= 2*tolerance
+		if r.Fills == No {
+			good = r.flagged() && r.Measured > 0 && r.Error < 0
+		}
+		if r.Sound && (!good || r.Bytes == 0 || r.CPU == 0) {
 			t.Errorf("%s: %+v", r.line(), r)
 		}
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "truth.md"))
-	if err != nil || !strings.Contains(string(page), "5-5-20-2-plain") {
+	if err != nil || !strings.Contains(string(page), "50-50-60-2-plain") {
 		t.Errorf("%v\n%s", err, page)
 	}
 

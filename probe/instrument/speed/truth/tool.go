@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -43,17 +45,26 @@ type Answer struct {
 	Loaded float64 `json:"loaded_seconds,omitempty"`
 }
 
-// RunPantau measures once with the engine. It is what a process inside the
+// RunPantau measures once with the engine; a file of this name, if it is not
+// empty, takes the [engine.Trace] as JSON. It is what a process inside the
 // client's namespace does.
-func RunPantau(ctx context.Context, url string, kind measure.Kind, full bool, limit time.Duration) (Answer, error) {
+func RunPantau(ctx context.Context, url string, kind measure.Kind, full bool, file string) (Answer, error) {
 	var a Answer
-	i, err := engine.New(engine.Options{Ledger: ledger.New(ledger.Options{}), Full: full, Limit: limit, Trace: func(t engine.Trace) {
-		a.From, a.To = t.Began.Add(t.From), t.Began.Add(t.To)
-	}})
+	var trace engine.Trace
+	i, err := engine.New(engine.Options{Ledger: ledger.New(ledger.Options{}), Full: full, Trace: func(t engine.Trace) { trace = t }})
 	if err != nil {
 		return a, err
 	}
 	r := i.Measure(ctx, "cell", url, kind)
+	if r.Outcome == measure.OK {
+		a.From, a.To = trace.Began.Add(trace.From), trace.Began.Add(trace.To)
+		if file != "" {
+			text, err := json.Marshal(trace)
+			if err = errors.Join(err, os.WriteFile(file, text, 0o644)); err != nil {
+				return a, err
+			}
+		}
+	}
 	a.Reason, a.Detail, a.Flags = r.Reason, r.Detail, r.Flags
 	for _, v := range r.Values {
 		switch v.Metric {
@@ -108,9 +119,16 @@ func iperf3(ctx context.Context, l *Line, kind measure.Kind) (Answer, cost, erro
 }
 
 // own runs one of the two above in the client, as a process of this program.
-func own(ctx context.Context, l *Line, program string, tool Tool, kind measure.Kind) (Answer, cost, error) {
+func own(ctx context.Context, l *Line, o Options, tool Tool, kind measure.Kind) (Answer, cost, error) {
 	url := fmt.Sprintf("http://%s:%d", l.Address, targetPort)
-	out, spent, err := run(ctx, l, program, "tool", string(tool), "--target", url, "--direction", string(kind))
+	args := []string{"tool", string(tool), "--target", url, "--direction", string(kind)}
+	if o.Full {
+		args = append(args, "--full")
+	}
+	if o.Traces && tool == Pantau {
+		args = append(args, "--trace", filepath.Join(o.Dir, fmt.Sprintf("trace-%s-%s.json", l.cell, kind)))
+	}
+	out, spent, err := run(ctx, l, o.Program, args...)
 	var a Answer
 	if jsonErr := json.Unmarshal(out, &a); jsonErr != nil {
 		return a, spent, errors.Join(err, fmt.Errorf("%w: %.200q", jsonErr, out))

@@ -1,5 +1,6 @@
 // Package servertest is servers for tests of speed instruments: honest ones, slow
-// ones, and such as go wrong at a certain point.
+// ones, and such as go wrong at a certain point. Beside them: a box that has little
+// of a processor.
 package servertest
 
 import (
