@@ -9,6 +9,7 @@ package collector
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
@@ -49,6 +50,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/sink/influx"
 	"github.com/pantau-desa/pantau/collector/sink/tsdb"
 	"github.com/pantau-desa/pantau/collector/state"
+	"github.com/pantau-desa/pantau/collector/ticket"
 	"github.com/pantau-desa/pantau/collector/uplink"
 	"github.com/pantau-desa/pantau/configs/inventory"
 	"github.com/pantau-desa/pantau/probe/wire"
@@ -72,6 +74,7 @@ type Options struct {
 	Alerts *alerts.Settings
 
 	Schedule  provision.Schedule
+	Tickets   ticket.Limits // of heavy tests at once
 	DownAfter time.Duration // silence of a site; 0: 170 s
 	Incidents incident.Timers
 	// Uplink is what the collector's own way to the world is tried with, HOST:PORT
@@ -386,8 +389,13 @@ func (c *Collector) openAlerts(context.Context) (err error) {
 }
 
 func (c *Collector) openIngest(context.Context) (err error) {
+	provisioner := provision.New(c.inventory, c.opt.Schedule)
+	desk, err := ticket.New(ticket.Options{Key: c.registry.TicketKey(), Places: provisioner, Limits: c.opt.Tickets, Registerer: c.reg})
+	if err != nil {
+		return err
+	}
 	c.ingest, err = ingest.New(ingest.Options{Addr: c.opt.IngestAddr, Listeners: c.opt.Listeners, Packets: c.opt.Packets,
-		Registry: c.registry, Journal: c.journal, Index: c.index, Configs: provision.New(c.inventory, c.opt.Schedule),
+		Registry: c.registry, Journal: c.journal, Index: c.index, Configs: provisioner, Tickets: desk,
 		Batches: hearers{c.states, c.evidence}, Beats: c.states, Logger: c.log, Registerer: c.reg})
 	if err != nil {
 		return err
@@ -405,7 +413,7 @@ func (c *Collector) openIngest(context.Context) (err error) {
 // Run serves until ctx ends, then closes everything.
 func (c *Collector) Run(ctx context.Context) error {
 	c.log.Info("collector runs", "ingest", c.ingest.Addr(), "office", c.OfficeAddr(),
-		"villages", len(c.inventory().Villages()), "version", c.opt.Software)
+		"villages", len(c.inventory().Villages()), "tickets", wire.TicketKeyText(c.TicketKey()), "version", c.opt.Software)
 	g, gctx := errgroup.WithContext(ctx)
 	all := []func(context.Context) error{c.index.Run, c.registry.Run, c.states.Run, c.uplink.Run, c.runIncidents, c.runner.Run,
 		c.self.Run, c.rules.Run, c.ingest.Run, c.admin.Run, c.serveOffice}
@@ -433,6 +441,11 @@ func (c *Collector) Snapshot() state.Snapshot { return c.states.Snapshot() }
 
 // Query reads the embedded store.
 func (c *Collector) Query() *query.Querier { return c.engine }
+
+// TicketKey is what measurement servers that demand tickets must trust.
+func (c *Collector) TicketKey() ed25519.PublicKey {
+	return c.registry.TicketKey().Public().(ed25519.PublicKey)
+}
 
 // CaughtUp reports whether the embedded store has all that the journal has.
 func (c *Collector) CaughtUp() bool { return c.runner.CaughtUp() }

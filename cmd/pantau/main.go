@@ -20,7 +20,7 @@ func main() {
   pantau check inventory configs/klaten          everything wrong with an inventory, at once`,
 		Version: probe.Version(),
 	}
-	root.AddCommand(serveCommand(), targetCommand(), demoCommand(), checkCommand(), probeCommand(), maintenanceCommand(), silenceCommand(),
+	root.AddCommand(serveCommand(), targetCommand(), targetKeyCommand(), demoCommand(), checkCommand(), probeCommand(), maintenanceCommand(), silenceCommand(),
 		reloadCommand(), rebuildCommand(), dashboardsCommand(), rulesCommand())
 	os.Exit(cli.Main(root))
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/provision"
 	"github.com/pantau-desa/pantau/collector/sink/influx"
+	"github.com/pantau-desa/pantau/collector/ticket"
 	"github.com/pantau-desa/pantau/configs/inventory"
 	"github.com/pantau-desa/pantau/configs/secret"
 	"github.com/pantau-desa/pantau/configs/settings"
@@ -48,6 +49,10 @@ type serveSettings struct {
 		SpeedDuration time.Duration `mapstructure:"speed_duration"`
 		Rare          time.Duration `mapstructure:"rare"`
 	} `mapstructure:"probes"`
+	Tickets struct {
+		PerTarget int `mapstructure:"per_target"`
+		Total     int `mapstructure:"total"`
+	} `mapstructure:"tickets"`
 	States struct {
 		DownAfter time.Duration `mapstructure:"down_after"`
 	} `mapstructure:"states"`
@@ -151,6 +156,9 @@ func (s *serveSettings) Check() map[string]string {
 	for key, what := range s.schedule().Check() {
 		wrong["probes."+key] = what
 	}
+	for key, what := range ticket.Limits(s.Tickets).Check() {
+		wrong["tickets."+key] = what
+	}
 	if d := s.States.DownAfter; d != 0 && (d < time.Minute || d > time.Hour) {
 		wrong["states.down_after"] = fmt.Sprintf("%v is not within 1m and 1h; three heartbeats must fit in", d)
 	}
@@ -230,7 +238,7 @@ func serve(ctx context.Context, s *serveSettings) error {
 	}
 	col, err := collector.New(ctx, collector.Options{
 		DataDir: s.DataDir, Inventory: s.Inventory, Names: s.Ingest.Names, IngestAddr: s.Ingest.Listen, Office: office,
-		Schedule: s.schedule(), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, RuleDir: s.Rules.Dir, Influx: copies, Schematic: s.Schematic,
+		Schedule: s.schedule(), Tickets: ticket.Limits(s.Tickets), DownAfter: s.States.DownAfter, Incidents: s.timers(), Uplink: s.Uplink.Check, Alerts: mail, Retention: s.Store.Retention, RuleDir: s.Rules.Dir, Influx: copies, Schematic: s.Schematic,
 		Software: probe.Version(), Logger: log,
 	})
 	if err != nil {

@@ -56,9 +56,9 @@ func (s *Server) batches(w http.ResponseWriter, r *http.Request) (answer, *refus
 	if no != nil {
 		return answer{}, no
 	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(r.Header.Get(wire.HeaderSignature))
-	if err != nil {
-		return answer{}, refuse(http.StatusUnauthorized, badSignature, "%s is not base64", wire.HeaderSignature)
+	signature, no := signatureOf(r)
+	if no != nil {
+		return answer{}, no
 	}
 	if r.ContentLength > wire.MaxBody {
 		return answer{}, refuse(http.StatusRequestEntityTooLarge, tooLarge, "a body of %d bytes, at most %d", r.ContentLength, wire.MaxBody)
@@ -113,6 +113,15 @@ func (s *Server) known(r *http.Request) (measure.ProbeID, registry.Key, *refusal
 	id := measure.ProbeID(r.Header.Get(wire.HeaderProbe))
 	key, err := s.opt.Registry.Key(id)
 	return id, key, s.stranger(id, err)
+}
+
+// signatureOf reads the signature's header.
+func signatureOf(r *http.Request) ([]byte, *refusal) {
+	signature, err := base64.StdEncoding.Strict().DecodeString(r.Header.Get(wire.HeaderSignature))
+	if err != nil {
+		return nil, refuse(http.StatusUnauthorized, badSignature, "%s is not base64", wire.HeaderSignature)
+	}
+	return signature, nil
 }
 
 // stranger is the refusal for an error of the registry's look-up.

@@ -35,13 +35,16 @@ const (
 	noJournal     reason = "journal"       // 503
 	claimRefused  reason = "claim"         // 403
 	noRegistry    reason = "registry"      // 503
+	sameLine      reason = "same_line"     // 429: another probe of the site tests
+	saturated     reason = "saturated"     // 503: as many tests as may be
+	noTarget      reason = "no_target"     // 400: no such measurement server, or no place
 	replayed      reason = "replayed"      // 409: a heartbeat older than the last
 	internalFault reason = "internal"      // 500: ours
 )
 
 func reasons() []reason {
 	return []reason{notFound, tooLarge, incomplete, malformed, unknownProbe, revoked, badSignature, otherProbe,
-		conflict, tooMany, overload, noJournal, claimRefused, noRegistry, replayed, internalFault}
+		conflict, tooMany, overload, noJournal, claimRefused, noRegistry, sameLine, saturated, noTarget, replayed, internalFault}
 }
 
 // refusal is an answer other than 200. Its text is what a person reads in the
@@ -93,6 +96,8 @@ func route(method, path string) handler {
 		return (*Server).enroll
 	case PathHeartbeat:
 		return (*Server).heartbeat
+	case wire.PathTickets:
+		return (*Server).tickets
 	}
 	return nil
 }
@@ -101,7 +106,7 @@ func route(method, path string) handler {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handle := route(r.Method, r.URL.Path)
 	if handle == nil {
-		s.refuse(w, refuse(http.StatusNotFound, notFound, "there is nothing here: probes speak to POST %s, %s and %s", wire.PathBatches, wire.PathEnroll, PathHeartbeat))
+		s.refuse(w, refuse(http.StatusNotFound, notFound, "there is nothing here: probes speak to POST %s, %s, %s and %s", wire.PathBatches, wire.PathEnroll, PathHeartbeat, wire.PathTickets))
 		return
 	}
 	begin := time.Now()

@@ -1,5 +1,5 @@
-// Package ingest is where probes reach the collector: batches and enrolments over
-// TLS 1.3, signs of life as datagrams on the same port number.
+// Package ingest is where probes reach the collector: batches, enrolments and wishes
+// for tickets over TLS 1.3, signs of life as datagrams on the same port number.
 //
 // It guarantees:
 //
@@ -77,6 +77,12 @@ type Beats interface {
 	Beat(b wire.Heartbeat, arrived time.Time)
 }
 
+// Tickets lets heavy tests begin: see package ticket.
+type Tickets interface {
+	Ask(id measure.ProbeID, target measure.TargetID) (wire.Ticket, string, error)
+	Finish(id measure.ProbeID, ticket wire.TicketID)
+}
+
 // Options of a Server. Registry, Journal, Index, Configs, Batches and Beats are
 // required.
 type Options struct {
@@ -94,6 +100,9 @@ type Options struct {
 	Configs  Configs
 	Batches  Batches
 	Beats    Beats
+	// Tickets answers wishes for heavy tests; nil: there are no tickets here, and the
+	// path is not found.
+	Tickets Tickets
 
 	// MemoryBytes bounds what all requests in flight may hold. Default: 256 MiB.
 	MemoryBytes int64
@@ -126,6 +135,7 @@ type Server struct {
 	memory    *semaphore.Weighted
 	decoding  chan struct{}
 	pushes    *pace[measure.ProbeID]
+	wishes    *pace[measure.ProbeID]
 	wrongs    *pace[netip.Prefix] // claims that failed, by where they came from
 	pulses    pulses
 	lastCried sparse // of missing configurations
@@ -162,6 +172,7 @@ func New(o Options) (*Server, error) {
 		memory:   semaphore.NewWeighted(o.MemoryBytes),
 		decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		pushes:   newPace[measure.ProbeID](time.Duration(float64(time.Second)/o.BatchesPerSecond), o.BatchBurst, maxPushers),
+		wishes:   newPace[measure.ProbeID](wishEvery, wishBurst, maxPushers),
 		wrongs:   newPace[netip.Prefix](wrongClaimEvery, wrongClaims, maxClaimers),
 	}
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ import (
 	"github.com/pantau-desa/pantau/collector/ingest"
 	"github.com/pantau-desa/pantau/collector/ingest/ingesttest"
 	"github.com/pantau-desa/pantau/collector/journal"
+	"github.com/pantau-desa/pantau/collector/ticket"
+	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
@@ -157,6 +160,19 @@ func TestEveryRefusalHasItsStatusAndCounter(t *testing.T) {
 			w.Fatal(err)
 		}
 		return post(w, wire.PathEnroll, body)
+	}
+	wish := func(w world, body []byte) *http.Request {
+		r := post(w, wire.PathTickets, body)
+		r.Header.Set(wire.HeaderProbe, string(w.p.ID))
+		r.Header.Set(wire.HeaderSignature, base64.StdEncoding.EncodeToString(wire.SignTicketRequest(w.p.Key, body)))
+		return r
+	}
+	wishFor := func(w world, target string) *http.Request {
+		body, err := proto.Marshal(&wirepb.TicketRequest{Target: target})
+		if err != nil {
+			w.Fatal(err)
+		}
+		return wish(w, body)
 	}
 	beat := func(w world, h wire.Heartbeat, key []byte) *http.Request {
 		d, err := h.Marshal(key)
@@ -312,6 +328,60 @@ func TestEveryRefusalHasItsStatusAndCounter(t *testing.T) {
 			return enrolment(w, code.Secret[:], make([]byte, 32))
 		}, status: 503, reason: "registry", says: "stays good", after: true},
 
+		{name: "wish of no one", request: func(w world) *http.Request {
+			w.p.ID = "nobody"
+			return wishFor(w, "ukur-1")
+		}, status: 404, reason: "unknown_probe", says: "claim code"},
+		{name: "wish with a batch's signature", request: func(w world) *http.Request {
+			r := wishFor(w, "ukur-1")
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			r.Header.Set(wire.HeaderSignature, base64.StdEncoding.EncodeToString(wire.Sign(w.p.Key, body)))
+			return r
+		}, status: 401, reason: "signature", says: "wish"},
+		{name: "wish without a signature", request: func(w world) *http.Request {
+			r := wishFor(w, "ukur-1")
+			r.Header.Set(wire.HeaderSignature, "%%")
+			return r
+		}, status: 401, reason: "signature", says: "base64"},
+		{name: "long wish", request: func(w world) *http.Request { return wish(w, make([]byte, 1025)) }, status: 413, reason: "too_large", says: "at most 1024"},
+		{name: "wish that is no protobuf", request: func(w world) *http.Request { return wish(w, []byte{0xff}) }, status: 400, reason: "malformed", says: "cannot be read"},
+		{name: "end of a ticket that cannot be", request: func(w world) *http.Request {
+			body, err := proto.Marshal(&wirepb.TicketRequest{Finished: []byte{1}})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return wish(w, body)
+		}, status: 400, reason: "malformed", says: "1 bytes"},
+		{name: "wish for a server that is not there", request: func(w world) *http.Request { return wishFor(w, "") }, status: 400, reason: "no_target", says: "no such measurement server"},
+		{name: "the line is in use", request: func(w world) *http.Request {
+			for _, id := range []measure.ProbeID{"house/a", "house/b"} {
+				w.p = w.c.Enrol(w, id)
+				if id == "house/a" {
+					if got := do(w, w.client, wishFor(w, "ukur-1")); got.status != 200 {
+						w.Fatalf("%+v", got)
+					}
+				}
+			}
+			return wishFor(w, "ukur-2")
+		}, status: 429, reason: "same_line", says: "another probe of this site", after: true},
+		{name: "the server is full", request: func(w world) *http.Request {
+			for i := range ticket.DefaultPerTarget {
+				if _, _, err := w.c.Desk.Ask(measure.ProbeID(fmt.Sprint("crowd-", i)), "ukur-1"); err != nil {
+					w.Fatal(err)
+				}
+			}
+			return wishFor(w, "ukur-1")
+		}, status: 503, reason: "saturated", says: "as many tests", after: true},
+		{name: "wishes without end", request: func(w world) *http.Request {
+			for range 30 {
+				if got := do(w, w.client, wishFor(w, "ukur-1")); got.status != 200 {
+					w.Fatalf("%+v", got)
+				}
+			}
+			return wishFor(w, "ukur-1")
+		}, status: 503, reason: "rate", says: "too often", after: true},
+
 		{name: "heartbeat of no one", request: func(w world) *http.Request {
 			return beat(w, wire.Heartbeat{Probe: "nobody", Boot: ingesttest.Boot}, w.p.Heartbeat)
 		}, status: 404, reason: "unknown_probe", says: "enrolled"},
@@ -372,15 +442,72 @@ func TestEveryRefusalHasItsStatusAndCounter(t *testing.T) {
 	}
 }
 
+// A wish is answered with a token that serves, and its end makes room.
+func TestATicketIsGivenAndHandedBack(t *testing.T) {
+	c := ingesttest.Start(t)
+	client := c.Client(t, true)
+	a, b := c.Enrol(t, "house/a"), c.Enrol(t, "house/b")
+	ask := func(p ingesttest.Probe, m *wirepb.TicketRequest) (*wirepb.TicketResponse, int) {
+		t.Helper()
+		body, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.URL+wire.PathTickets, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(wire.HeaderProbe, string(p.ID))
+		r.Header.Set(wire.HeaderSignature, base64.StdEncoding.EncodeToString(wire.SignTicketRequest(p.Key, body)))
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out wirepb.TicketResponse
+		if resp.StatusCode == http.StatusOK {
+			if err := proto.Unmarshal(answer, &out); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return &out, resp.StatusCode
+	}
+	got, status := ask(a, &wirepb.TicketRequest{Target: "ukur-1"})
+	public := c.Registry.TicketKey().Public().(ed25519.PublicKey)
+	ticket, err := wire.VerifyTicket(got.Token, []ed25519.PublicKey{public}, "ukur-1", time.Now())
+	if status != 200 || err != nil || ticket.Probe != a.ID || ticket.Site != "site-house" || got.ExpiresNs != ticket.Expires.UnixNano() {
+		t.Fatalf("%d, %+v, %v", status, ticket, err)
+	}
+	if _, status := ask(b, &wirepb.TicketRequest{Target: "ukur-1"}); status != http.StatusTooManyRequests {
+		t.Errorf("the line is in use: %d", status)
+	}
+	if _, status := ask(b, &wirepb.TicketRequest{Finished: ticket.ID[:]}); status != 200 {
+		t.Errorf("the end of another's ticket: %d", status)
+	}
+	if _, status := ask(b, &wirepb.TicketRequest{Target: "ukur-1"}); status != http.StatusTooManyRequests {
+		t.Errorf("another's word ended it: %d", status)
+	}
+	if _, status := ask(a, &wirepb.TicketRequest{Finished: ticket.ID[:]}); status != 200 {
+		t.Errorf("the end: %d", status)
+	}
+	if _, status := ask(b, &wirepb.TicketRequest{Target: "ukur-1"}); status != 200 {
+		t.Errorf("the line is free: %d", status)
+	}
+}
+
 // The allow-list: each method and path that is answered, and nothing else.
 func TestOnlyTheListIsAnswered(t *testing.T) {
 	c := ingesttest.Start(t)
 	client := c.Client(t, false)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return errors.New("redirected") }
-	allowed := map[string]bool{"POST /v1/batches": true, "POST /v1/enroll": true, "POST /v1/heartbeat": true}
+	allowed := map[string]bool{"POST /v1/batches": true, "POST /v1/enroll": true, "POST /v1/heartbeat": true, "POST /v1/tickets": true}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"} {
 		for _, path := range []string{"/", "/v1", "/v1/", "/v1/batches", "/v1/batches/", "//v1/batches", "/v1/./batches", "/V1/batches", "/v1/enroll",
-			"/v1/heartbeat", "/metrics", "/healthz", "/debug/pprof/", "/api/v1/query", "/favicon.ico", "/v1/%62atches/x"} {
+			"/v1/heartbeat", "/v1/tickets", "/v1/tickets/", "/metrics", "/healthz", "/debug/pprof/", "/api/v1/query", "/favicon.ico", "/v1/%62atches/x"} {
 			r, err := http.NewRequestWithContext(t.Context(), method, c.URL+path, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -894,7 +1021,7 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", err, problems)
 	}
-	if n, err := testutil.GatherAndCount(c.Metrics, "pantau_ingest_refused_total"); err != nil || n != 16 {
+	if n, err := testutil.GatherAndCount(c.Metrics, "pantau_ingest_refused_total"); err != nil || n != 19 {
 		t.Errorf("%d reasons, %v", n, err)
 	}
 }

@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, r := range reasons() {
 		m.refused.WithLabelValues(string(r))
 	}
-	for _, p := range []string{wire.PathBatches, wire.PathEnroll, PathHeartbeat} {
+	for _, p := range []string{wire.PathBatches, wire.PathEnroll, PathHeartbeat, wire.PathTickets} {
 		m.seconds.WithLabelValues(p)
 	}
 	for _, v := range []verdict{fresh, repeated, late} {

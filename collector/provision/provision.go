@@ -5,6 +5,7 @@ package provision
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,6 +124,17 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 	}
 	version, err := wire.ConfigVersion(c)
 	return c, version, err
+}
+
+// Place is the site of a probe at an instant; not ok if the inventory has none.
+func (p *Provisioner) Place(id measure.ProbeID, at time.Time) (site measure.SiteID, ok bool) {
+	place, ok := p.inventory().Probe(id, at)
+	return place.Site, ok
+}
+
+// Target reports whether a site's probes may test against a measurement server.
+func (p *Provisioner) Target(site measure.SiteID, target measure.TargetID, at time.Time) bool {
+	return slices.ContainsFunc(p.inventory().SpeedTargets(site, at), func(t inventory.Target) bool { return t.ID == target })
 }
 
 func nearest(ts []inventory.Target) []inventory.Target { return ts[:min(len(ts), Most)] }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pantau-desa/pantau/configs/inventory"
+	"github.com/pantau-desa/pantau/probe/measure"
 )
 
 func files(gateway string) map[string][]byte {
@@ -76,6 +77,23 @@ func TestConfigIsWhatTheInventorySays(t *testing.T) {
 	}
 	if _, _, err := p.Config("p1", time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)); err == nil || !strings.Contains(err.Error(), "p1 nowhere") {
 		t.Errorf("after its placement ended: %v", err)
+	}
+}
+
+func TestPlacesAreTheInventorys(t *testing.T) {
+	inv := load(t, "")
+	p := New(func() *inventory.Inventory { return inv }, Schedule{})
+	at, over := time.Date(2026, 3, 14, 7, 0, 0, 0, time.UTC), time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)
+	if site, ok := p.Place("p1", at); !ok || site != "s1" {
+		t.Errorf("%q, %v", site, ok)
+	}
+	if _, ok := p.Place("p1", over); ok {
+		t.Error("a placement that is over still holds")
+	}
+	for target, want := range map[measure.TargetID]bool{"ukur": true, "olt": false, "none": false} {
+		if got := p.Target("s1", target, at); got != want {
+			t.Errorf("%s: %v", target, got)
+		}
 	}
 }
 

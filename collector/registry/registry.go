@@ -1,6 +1,6 @@
 // Package registry is who may speak to the collector, and how they know that it
-// is the collector: the probes' keys, the claim codes by which a box enrols, and
-// the certificate authority that probes pin.
+// is the collector: the probes' keys, the claim codes by which a box enrols, the
+// certificate authority that probes pin, and the key that signs tickets.
 //
 // It guarantees:
 //
@@ -74,6 +74,7 @@ type Options struct {
 type Registry struct {
 	opt       Options
 	authority *authority
+	ticket    ed25519.PrivateKey
 	log       *eventLog
 
 	change sync.Mutex // held by a change from its check to its effect
@@ -150,6 +151,9 @@ func Open(o Options) (*Registry, error) {
 	}
 	r.forgetExpired(o.Now())
 	r.authority, err = openAuthority(o, len(r.probes) == 0)
+	if err == nil {
+		r.ticket, err = openTicketKey(o.Dir, o.Logger)
+	}
 	if err == nil && o.Registerer != nil {
 		err = o.Registerer.Register(collector{r})
 	}

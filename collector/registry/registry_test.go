@@ -311,8 +311,13 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		t.Fatalf("%v, %v", info.Mode(), err)
 	}
 	kept := files(t, dir)
-	if len(kept) != 3 {
+	if len(kept) != 4 {
 		t.Errorf("%d files", len(kept))
+	}
+	for line := range strings.Lines(string(kept["ticket.pem"])) {
+		if line = strings.TrimSpace(line); line == "" || !strings.HasPrefix(line, "-----") && strings.Contains(logged.String(), line) {
+			t.Errorf("the ticket key is printed: %q in %s", line, logged.String())
+		}
 	}
 	asJSON, _ := json.Marshal(code.Secret[:])
 	for name, content := range kept {
@@ -666,4 +671,50 @@ func BenchmarkKey(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestTheTicketKeyStays(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := TicketKeyOf(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before the first start: %v", err)
+	}
+	open := func() *Registry {
+		t.Helper()
+		r, err := Open(Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	r := open()
+	key := r.TicketKey()
+	public, err := TicketKeyOf(dir)
+	if err != nil || !public.Equal(key.Public()) {
+		t.Errorf("%v, %v", public, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = open()
+	if !r.TicketKey().Equal(key) {
+		t.Error("a start makes another key: every measurement server would refuse")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "ticket.pem")
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Dir: dir}); !errors.Is(err, errExposed) {
+		t.Errorf("a key that others may read: %v", err)
+	}
+	for _, content := range []string{"", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
+		if err := errors.Join(os.Remove(file), os.WriteFile(file, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "ticket.pem") {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
 }

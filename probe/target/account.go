@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantau-desa/pantau/probe/measure"
 )
 
 // pathReceived tells what has arrived here of one test, by this server's clock.
@@ -46,6 +48,43 @@ type Reading struct {
 	// CPU is the share of its processors that this server has used since the line
 	// before, 0 to 1.
 	CPU float64 `json:"cpu"`
+	// Load is the share of this server's capacity that all tests together used within
+	// the last second or more, in the busier direction. nil: not known.
+	Load *float64 `json:"load,omitempty"`
+	// SiteTests is how many tests of the site that the ticket names are under way here,
+	// this one included: two of them share a line. 0: there is no ticket.
+	SiteTests int `json:"site_tests,omitempty"`
+}
+
+// moved is what all requests together have moved, in bytes of bodies.
+type moved struct{ sent, received atomic.Int64 }
+
+// loadSpan is the least time over which a load is taken: shorter ones see single
+// writes.
+const loadSpan = time.Second
+
+// load measures a share of a capacity, again and again.
+type load struct {
+	of             *moved
+	capacity       float64 // bits per second
+	at             time.Time
+	sent, received int64
+	last           *float64
+}
+
+// look is the load over the last whole span; nil before there is one, and without a
+// known capacity.
+func (l *load) look(now time.Time) *float64 {
+	if l.capacity <= 0 || now.Sub(l.at) < loadSpan && !l.at.IsZero() {
+		return l.last
+	}
+	sent, received := l.of.sent.Load(), l.of.received.Load()
+	if !l.at.IsZero() {
+		share := float64(max(sent-l.sent, received-l.received)) * 8 / now.Sub(l.at).Seconds() / l.capacity
+		l.last = &share
+	}
+	l.at, l.sent, l.received = now, sent, received
+	return l.last
 }
 
 // testID is what an id may be: chosen by the client, at random.
@@ -191,7 +230,7 @@ func (as *accounts) read(a *account) Reading {
 }
 
 // received answers the question, once or again and again.
-func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, end time.Time) {
+func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, site measure.SiteID, end time.Time) {
 	a, leave := t.accounts.enter(r, nil)
 	defer leave()
 	if a == nil {
@@ -206,7 +245,9 @@ func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.Respo
 	w.Header().Set("Content-Type", "application/json")
 	every, err := time.ParseDuration(r.URL.Query().Get("every"))
 	if err != nil {
-		json.NewEncoder(w).Encode(t.accounts.read(a))
+		line := t.accounts.read(a)
+		line.SiteTests = t.tests.ofSite(site)
+		json.NewEncoder(w).Encode(line)
 		return
 	}
 	every = min(max(every, leastEvery), mostEvery)
@@ -214,13 +255,16 @@ func (t *Target) received(w http.ResponseWriter, r *http.Request, rc *http.Respo
 	defer tick.Stop()
 	lines := json.NewEncoder(w)
 	cpu, at := processCPU(), time.Now()
+	all := load{of: &t.moved, capacity: t.capacity}
 	for {
 		line := t.accounts.read(a)
+		line.SiteTests = t.tests.ofSite(site)
 		used, now := processCPU(), time.Now()
 		if spent := now.Sub(at); spent > 0 {
 			line.CPU = min((used-cpu).Seconds()/spent.Seconds()/float64(runtime.GOMAXPROCS(0)), 1)
 		}
 		cpu, at = used, now
+		line.Load = all.look(now)
 		rc.SetWriteDeadline(earlier(end, now.Add(t.limits.StallTime)))
 		if lines.Encode(line) != nil || rc.Flush() != nil || now.After(end) {
 			return

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/pantau-desa/pantau/probe/measure"
 )
 
 const (
@@ -82,6 +84,16 @@ func (t *Target) handler() http.Handler {
 			h.Set("Connection", "close")
 		}
 		size, isObject := objects[r.URL.Path]
+		var site measure.SiteID
+		if bulk := r.Method == http.MethodGet && (isObject || r.URL.Path == pathReceived) || r.Method == http.MethodPost && r.URL.Path == pathUpload; bulk && c.refused == "" {
+			var leave func()
+			var ok bool
+			if site, leave, ok = t.admit(w, r, c); !ok {
+				t.metrics.requests.WithLabelValues("refused").Inc()
+				return
+			}
+			defer leave()
+		}
 		switch {
 		case c.refused != "":
 			t.metrics.requests.WithLabelValues("refused").Inc()
@@ -108,7 +120,7 @@ func (t *Target) handler() http.Handler {
 			t.upload(w, r, rc, c, a, buf[:], end)
 		case r.Method == http.MethodGet && r.URL.Path == pathReceived:
 			t.metrics.requests.WithLabelValues("received").Inc()
-			t.received(w, r, rc, end)
+			t.received(w, r, rc, site, end)
 		default:
 			t.metrics.requests.WithLabelValues("other").Inc()
 			text(w, http.StatusNotFound, "404 page not found\n")
@@ -134,6 +146,7 @@ func (t *Target) download(w http.ResponseWriter, rc *http.ResponseController, a 
 		rc.SetWriteDeadline(earlier(end, now.Add(t.limits.StallTime)))
 		n, err := w.Write(t.body.at(offset, left))
 		t.metrics.sent.Add(float64(n))
+		t.moved.sent.Add(int64(n))
 		if a != nil {
 			a.sent.Add(int64(n))
 		}
@@ -158,6 +171,7 @@ func (t *Target) upload(w http.ResponseWriter, r *http.Request, rc *http.Respons
 		n, err := r.Body.Read(buf)
 		total += int64(n)
 		t.metrics.received.Add(float64(n))
+		t.moved.received.Add(int64(n))
 		if a != nil {
 			a.received.Add(int64(n))
 		}

@@ -13,6 +13,8 @@ const (
 	limitRequestBytes = "request_bytes"
 	limitRequestTime  = "request_time"
 	limitStall        = "stall"
+	limitTests        = "tests"
+	limitTicket       = "ticket" // none, or one that does not serve
 )
 
 type metrics struct {
@@ -50,7 +52,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, request := range []string{"latency", "download", "upload", "received", "ping", "refused", "other"} {
 		m.requests.WithLabelValues(request)
 	}
-	for _, limit := range []string{limitConnections, limitAddress, limitRequestBytes, limitRequestTime, limitStall} {
+	for _, limit := range []string{limitConnections, limitAddress, limitRequestBytes, limitRequestTime, limitStall, limitTests, limitTicket} {
 		m.refused.WithLabelValues(limit)
 	}
 	if r == nil {

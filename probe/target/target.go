@@ -10,12 +10,14 @@
 // one. Work and memory are bounded by [Limits]; who comes above them gets 503
 // with Retry-After. Whoever gives the requests of a test an id can ask what of
 // it has arrived here and when, by this server's clock ([Reading]): the only
-// place where an upload is seen whole. It refuses every other path and method
-// with 404, stores nothing, and reads nothing but the clock.
+// place where an upload is seen whole. Told which collectors' tickets to trust, it
+// measures for their probes alone; without, for everyone. It refuses every other path
+// and method with 404, stores nothing, and reads nothing but the clock.
 package target
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"net"
@@ -24,6 +26,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pantau-desa/pantau/probe/measure"
 )
 
 // DefaultAddr is where a target listens when nothing else is said.
@@ -48,6 +52,15 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Limits: a zero field takes its default.
 	Limits Limits
+	// Trust are the keys by which collectors sign tickets ([wire.Ticket]). With any,
+	// nothing in bulk is moved without a ticket for ID, which is then required: the
+	// inventory's id of this server. latency.txt and pings stay open. None: every client
+	// may test.
+	Trust []ed25519.PublicKey
+	ID    measure.TargetID
+	// Capacity is what this server's line carries in each direction, in bits per second:
+	// a test learns when all tests together come near it. 0: not known.
+	Capacity float64
 }
 
 // Limits bound what clients can make a target do.
@@ -56,6 +69,10 @@ type Limits struct {
 	// (default 128; an IPv6 client is its /64 network). Carriers put many
 	// villages behind one address, and a speed test takes about ten.
 	Connections, ConnectionsPerAddress int
+	// Tests is how many tests may be under way at once (default 50: what Connections has
+	// room for, 16 streams and a few more each). Further ones get 503 before any byte in
+	// bulk.
+	Tests int
 	// RequestBytes is the longest upload body in bytes (default 4 GiB). A
 	// longer one is answered with 413.
 	RequestBytes int64
@@ -83,6 +100,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	set(&l.Connections, 1024)
 	set(&l.ConnectionsPerAddress, 128)
+	set(&l.Tests, max(l.Connections/20, 1))
 	set(&l.RequestBytes, 4<<30)
 	set(&l.ConnectionBytes, 16<<30)
 	set(&l.RequestTime, 60*time.Second)
@@ -109,13 +127,21 @@ type Target struct {
 	listeners []net.Listener
 	door      *door
 	accounts  *accounts
+	tests     *tests
+	moved     moved
+	trust     []ed25519.PublicKey
+	id        measure.TargetID
+	capacity  float64
 	body      body
 	line      lineProtocol
 }
 
 // New opens the port, if no listeners are given.
 func New(o Options) (*Target, error) {
-	t := &Target{limits: o.Limits.withDefaults(), log: o.Logger, listeners: o.Listeners}
+	if len(o.Trust) > 0 && o.ID == "" {
+		return nil, errors.New("target: a server that trusts tickets must know its own id in the inventory")
+	}
+	t := &Target{limits: o.Limits.withDefaults(), log: o.Logger, listeners: o.Listeners, trust: o.Trust, id: o.ID, capacity: o.Capacity}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -137,7 +163,7 @@ func New(o Options) (*Target, error) {
 		}
 		t.listeners = []net.Listener{ln}
 	}
-	t.door, t.accounts = newDoor(t.limits, t.metrics), newAccounts()
+	t.door, t.accounts, t.tests = newDoor(t.limits, t.metrics), newAccounts(), newTests(t.limits.Tests)
 	t.line = lineProtocol{limits: t.limits, metrics: t.metrics}
 	return t, nil
 }
@@ -167,7 +193,7 @@ func (t *Target) Run(ctx context.Context) error {
 		loops.Go(func() { failed <- t.accept(ln, toHTTP) })
 	}
 	loops.Go(func() { failed <- server.Serve(toHTTP) })
-	t.log.Info("measurement server is answering", "addr", t.Addr().String(), "listeners", len(t.listeners))
+	t.log.Info("measurement server is answering", "addr", t.Addr().String(), "listeners", len(t.listeners), "demands_tickets", len(t.trust) > 0)
 
 	var err error
 	select {

@@ -31,6 +31,7 @@ import (
 const (
 	PathBatches = "/v1/batches"
 	PathEnroll  = "/v1/enroll"
+	PathTickets = "/v1/tickets"
 
 	HeaderProbe     = "Pantau-Probe"     // probe id
 	HeaderSignature = "Pantau-Signature" // base64 (RFC 4648, padded) of the Ed25519 signature
@@ -291,15 +292,21 @@ func DigestOf(body []byte) Digest { return sha256.Sum256(body) }
 // signingDomain keeps a signature over a batch from meaning anything elsewhere.
 const signingDomain = "pantau-batch-v1\x00"
 
-// Sign signs a body with a probe's key.
-func Sign(key ed25519.PrivateKey, body []byte) []byte {
-	return ed25519.Sign(key, append([]byte(signingDomain), body...))
+// Sign signs a batch's body with a probe's key.
+func Sign(key ed25519.PrivateKey, body []byte) []byte { return signFor(signingDomain, key, body) }
+
+// Verify reports whether sig is the signature of a batch's body by key.
+func Verify(key ed25519.PublicKey, body, sig []byte) bool {
+	return verifyFor(signingDomain, key, body, sig)
 }
 
-// Verify reports whether sig is the signature of body by key.
-func Verify(key ed25519.PublicKey, body, sig []byte) bool {
+func signFor(domain string, key ed25519.PrivateKey, body []byte) []byte {
+	return ed25519.Sign(key, append([]byte(domain), body...))
+}
+
+func verifyFor(domain string, key ed25519.PublicKey, body, sig []byte) bool {
 	return len(key) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize &&
-		ed25519.Verify(key, append([]byte(signingDomain), body...), sig)
+		ed25519.Verify(key, append([]byte(domain), body...), sig)
 }
 
 // ConfigVersion identifies a configuration by its content; it is never 0.

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/pantau-desa/pantau/collector/journal"
 	"github.com/pantau-desa/pantau/collector/journal/index"
 	"github.com/pantau-desa/pantau/collector/registry"
+	"github.com/pantau-desa/pantau/collector/ticket"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
@@ -44,6 +46,7 @@ type Collector struct {
 	Index    *index.Index
 	Metrics  *prometheus.Registry
 	Codec    *wire.Codec
+	Desk     *ticket.Desk
 
 	mu      sync.Mutex
 	configs map[measure.ProbeID]*wirepb.ProbeConfig
@@ -97,6 +100,11 @@ func Start(t testing.TB, changes ...func(*ingest.Options)) *Collector {
 	must(err)
 	t.Cleanup(func() { must(c.Index.Close()) })
 	o.Registry, o.Index = c.Registry, c.Index
+	c.Desk, err = ticket.New(ticket.Options{Key: c.Registry.TicketKey(), Places: c, Now: o.Now})
+	must(err)
+	if o.Tickets == nil {
+		o.Tickets = c.Desk
+	}
 	if o.Journal == nil {
 		o.Journal = c.Journal
 	}
@@ -138,6 +146,23 @@ func (c *Collector) Config(id measure.ProbeID, _ time.Time) (*wirepb.ProbeConfig
 	}
 	version, err := wire.ConfigVersion(config)
 	return config, version, err
+}
+
+// Place is the site that Enrol gives a probe.
+func (c *Collector) Place(id measure.ProbeID, _ time.Time) (measure.SiteID, bool) {
+	return SiteOf(id), true
+}
+
+// Target lets every site test against every server but one of no name.
+func (c *Collector) Target(_ measure.SiteID, target measure.TargetID, _ time.Time) bool {
+	return target != ""
+}
+
+// SiteOf is the site that Enrol gives a probe: probes whose ids differ in what
+// follows a slash share one.
+func SiteOf(id measure.ProbeID) measure.SiteID {
+	site, _, _ := strings.Cut(string(id), "/")
+	return measure.SiteID("site-" + site)
 }
 
 // SetConfig sets the configuration of one probe.
@@ -241,7 +266,7 @@ type Probe struct {
 // Enrol makes a probe that may speak.
 func (c *Collector) Enrol(t testing.TB, id measure.ProbeID) Probe {
 	t.Helper()
-	code, _, err := c.Registry.Add(id, "site-"+measure.SiteID(id))
+	code, _, err := c.Registry.Add(id, SiteOf(id))
 	if err != nil {
 		t.Fatal(err)
 	}

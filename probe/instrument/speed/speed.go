@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pantau-desa/pantau/probe/instrument/speed/engine"
+	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/instrument/speed/reference"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
@@ -73,11 +74,26 @@ func New(o Options) (Instrument, error) {
 	return nil, fmt.Errorf("speed: %q is no instrument: %s or %s", o.Instrument, Pantau, SpeedtestGo)
 }
 
-// Publishable returns r as a schedule hands it on. A figure that the box, not the
-// line, may have limited is none of the line's: in a series nobody looks at flags,
-// so it is a failure whose detail keeps the figure.
+// WithTicket has the tests of ctx carry a token, as the collector gave it for a
+// server ([wire.HeaderTicket]).
+func WithTicket(ctx context.Context, token string) context.Context {
+	return server.WithTicket(ctx, token)
+}
+
+// Publishable returns r as a schedule hands it on. A figure that the box, or another
+// probe's test on the same line, may have limited is none of the line's: in a series
+// nobody looks at flags, so it is a failure whose detail keeps the figure.
 func Publishable(r measure.Result) measure.Result {
-	if r.Outcome != measure.OK || !slices.Contains(r.Flags, measure.FlagCPUBound) {
+	if r.Outcome != measure.OK {
+		return r
+	}
+	reason, why := measure.ReasonNone, ""
+	switch {
+	case slices.Contains(r.Flags, measure.FlagCPUBound):
+		reason, why = measure.ReasonCPUStarved, " is what this box managed, not what the line carries"
+	case slices.Contains(r.Flags, engine.FlagSharedLine):
+		reason, why = measure.ReasonBusyLine, " is what another probe's test left of the line"
+	default:
 		return r
 	}
 	figure := "the figure"
@@ -86,7 +102,7 @@ func Publishable(r measure.Result) measure.Result {
 			figure = fmt.Sprintf("%.2f Mbit/s", v/1e6)
 		}
 	}
-	return r.Fail(measure.ReasonCPUStarved, figure+" is what this box managed, not what the line carries")
+	return r.Fail(reason, figure+why)
 }
 
 // Blank is a result of an instrument that was not asked.

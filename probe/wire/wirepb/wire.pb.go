@@ -1666,6 +1666,197 @@ func (x *ProbeConfig) GetPeakShare() float64 {
 	return 0
 }
 
+// TicketRequest is the body of POST /v1/tickets: the wish for a heavy test, or its end.
+type TicketRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`     // inventory id of the measurement server
+	Finished      []byte                 `protobuf:"bytes,2,opt,name=finished,proto3" json:"finished,omitempty"` // id of the ticket whose test has ended; then nothing else is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TicketRequest) Reset() {
+	*x = TicketRequest{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TicketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TicketRequest) ProtoMessage() {}
+
+func (x *TicketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TicketRequest.ProtoReflect.Descriptor instead.
+func (*TicketRequest) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TicketRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *TicketRequest) GetFinished() []byte {
+	if x != nil {
+		return x.Finished
+	}
+	return nil
+}
+
+// TicketResponse is the body of a 200 to a wish. To an end it is empty.
+type TicketResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Token           string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`                           // for the measurement server, see TicketClaims
+	ExpiresNs       int64                  `protobuf:"varint,2,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"` // by the collector's clock
+	CollectorTimeNs int64                  `protobuf:"varint,3,opt,name=collector_time_ns,json=collectorTimeNs,proto3" json:"collector_time_ns,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TicketResponse) Reset() {
+	*x = TicketResponse{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TicketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TicketResponse) ProtoMessage() {}
+
+func (x *TicketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TicketResponse.ProtoReflect.Descriptor instead.
+func (*TicketResponse) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TicketResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TicketResponse) GetExpiresNs() int64 {
+	if x != nil {
+		return x.ExpiresNs
+	}
+	return 0
+}
+
+func (x *TicketResponse) GetCollectorTimeNs() int64 {
+	if x != nil {
+		return x.CollectorTimeNs
+	}
+	return 0
+}
+
+// TicketClaims is what a token says; the collector signs its bytes.
+type TicketClaims struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"`
+	Probe         string                 `protobuf:"bytes,2,opt,name=probe,proto3" json:"probe,omitempty"`
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	ExpiresNs     int64                  `protobuf:"varint,4,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"` // Unix time by the collector's clock
+	Id            []byte                 `protobuf:"bytes,5,opt,name=id,proto3" json:"id,omitempty"`                                 // 8 random bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TicketClaims) Reset() {
+	*x = TicketClaims{}
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TicketClaims) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TicketClaims) ProtoMessage() {}
+
+func (x *TicketClaims) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_wire_wirepb_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TicketClaims.ProtoReflect.Descriptor instead.
+func (*TicketClaims) Descriptor() ([]byte, []int) {
+	return file_probe_wire_wirepb_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TicketClaims) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *TicketClaims) GetProbe() string {
+	if x != nil {
+		return x.Probe
+	}
+	return ""
+}
+
+func (x *TicketClaims) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *TicketClaims) GetExpiresNs() int64 {
+	if x != nil {
+		return x.ExpiresNs
+	}
+	return 0
+}
+
+func (x *TicketClaims) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 var File_probe_wire_wirepb_wire_proto protoreflect.FileDescriptor
 
 const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
@@ -1787,7 +1978,22 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x12month_budget_bytes\x18\x12 \x01(\x04R\x10monthBudgetBytes\x12,\n" +
 	"\x12utc_offset_minutes\x18\x13 \x01(\x11R\x10utcOffsetMinutes\x12\x1d\n" +
 	"\n" +
-	"peak_share\x18\x14 \x01(\x01R\tpeakShare*\xba\x01\n" +
+	"peak_share\x18\x14 \x01(\x01R\tpeakShare\"C\n" +
+	"\rTicketRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
+	"\bfinished\x18\x02 \x01(\fR\bfinished\"q\n" +
+	"\x0eTicketResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
+	"\n" +
+	"expires_ns\x18\x02 \x01(\x03R\texpiresNs\x12*\n" +
+	"\x11collector_time_ns\x18\x03 \x01(\x03R\x0fcollectorTimeNs\"\x7f\n" +
+	"\fTicketClaims\x12\x12\n" +
+	"\x04site\x18\x01 \x01(\tR\x04site\x12\x14\n" +
+	"\x05probe\x18\x02 \x01(\tR\x05probe\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x1d\n" +
+	"\n" +
+	"expires_ns\x18\x04 \x01(\x03R\texpiresNs\x12\x0e\n" +
+	"\x02id\x18\x05 \x01(\fR\x02id*\xba\x01\n" +
 	"\x04Kind\x12\x0e\n" +
 	"\n" +
 	"KIND_OTHER\x10\x00\x12\x10\n" +
@@ -1889,7 +2095,7 @@ func file_probe_wire_wirepb_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_probe_wire_wirepb_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_probe_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_probe_wire_wirepb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_probe_wire_wirepb_wire_proto_goTypes = []any{
 	(Kind)(0),              // 0: pantau.wire.v1.Kind
 	(Outcome)(0),           // 1: pantau.wire.v1.Outcome
@@ -1910,6 +2116,9 @@ var file_probe_wire_wirepb_wire_proto_goTypes = []any{
 	(*DNSTarget)(nil),      // 16: pantau.wire.v1.DNSTarget
 	(*PageTarget)(nil),     // 17: pantau.wire.v1.PageTarget
 	(*ProbeConfig)(nil),    // 18: pantau.wire.v1.ProbeConfig
+	(*TicketRequest)(nil),  // 19: pantau.wire.v1.TicketRequest
+	(*TicketResponse)(nil), // 20: pantau.wire.v1.TicketResponse
+	(*TicketClaims)(nil),   // 21: pantau.wire.v1.TicketClaims
 }
 var file_probe_wire_wirepb_wire_proto_depIdxs = []int32{
 	3,  // 0: pantau.wire.v1.Value.metric:type_name -> pantau.wire.v1.Metric
@@ -1949,7 +2158,7 @@ func file_probe_wire_wirepb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_probe_wire_wirepb_wire_proto_rawDesc), len(file_probe_wire_wirepb_wire_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

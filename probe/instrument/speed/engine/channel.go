@@ -24,6 +24,10 @@ type reading struct {
 	RTT           int64   `json:"rtt_ns"`
 	MinRTT        int64   `json:"min_rtt_ns"`
 	CPU           float64 `json:"cpu"`
+	// Load is of the server's line, 0 to 1; nil: not known. SiteTests is how many tests
+	// of this probe's site are under way there; 0: not known.
+	Load      *float64 `json:"load"`
+	SiteTests int      `json:"site_tests"`
 }
 
 // passed is what has come to the server, with what it could not read yet.
@@ -33,6 +37,9 @@ func (r reading) passed() int64 {
 	}
 	return r.Received
 }
+
+// busy reports whether the server may have been what held the rate.
+func (r reading) busy() bool { return r.CPU > 0.9 || r.Load != nil && *r.Load > 0.9 }
 
 // How often the server tells. Its lines and their acknowledgements use the line
 // that is measured: less than 0.3% of 1 Mbit/s.
@@ -54,6 +61,11 @@ func (t *transfer) openChannel() error {
 	}
 	resp, err := t.ask(c, "received", "id="+t.id+"&every="+every.String())
 	if err != nil {
+		c.Close()
+		return err
+	}
+	if s := resp.StatusCode; s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusServiceUnavailable {
+		err := server.GoodStatus(resp) // one of ours, which refuses; others do not know the path
 		c.Close()
 		return err
 	}

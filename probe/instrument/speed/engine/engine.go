@@ -51,8 +51,12 @@ const (
 	// FlagAckedOnly: the server does not tell what it received: upload is what was
 	// acknowledged, by a proxy's buffers too high.
 	FlagAckedOnly measure.Flag = "acked_not_received"
-	// FlagServerBusy: the server used more than nine tenths of its processors.
+	// FlagServerBusy: the server used more than nine tenths of its processors, or all
+	// tests together of its line.
 	FlagServerBusy measure.Flag = "server_busy"
+	// FlagSharedLine: another probe of the site, whose line is the same, tested at the
+	// same time.
+	FlagSharedLine measure.Flag = "shared_line"
 	// FlagTCPLatency: ICMP was not permitted or not answered: latency is TCP's own.
 	FlagTCPLatency measure.Flag = "latency_from_tcp"
 	// FlagNICLimited: the interface carries hardly more than was measured.
@@ -210,7 +214,7 @@ func (i *Instrument) Measure(ctx context.Context, id measure.TargetID, rawURL st
 		if ctx.Err() != nil {
 			f = server.Fail(server.Ended(ctx), "during the test")
 		}
-		return r.Fail(f.Reason, f.Detail)
+		return f.Of(r)
 	}
 	r.Outcome = measure.OK
 	r.Values, r.Flags = found.values(kind), found.flags

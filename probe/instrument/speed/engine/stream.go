@@ -17,6 +17,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/wire"
 )
 
 const (
@@ -67,6 +68,9 @@ func (t *transfer) request(method, name, query string, length int64) (string, *h
 	u.RawQuery = query
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAccept-Encoding: identity\r\n", method, u.RequestURI(), t.base.Host, userAgent)
+	if t.token != "" {
+		fmt.Fprintf(&b, "%s: %s\r\n", wire.HeaderTicket, t.token)
+	}
 	if length > 0 {
 		fmt.Fprintf(&b, "Content-Type: application/octet-stream\r\nContent-Length: %d\r\n", length)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/wire"
 )
 
 // tick is how often the bytes are looked at, where this side counts them.
@@ -28,6 +29,7 @@ type transfer struct {
 	base  *url.URL
 	kind  measure.Kind
 	id    string
+	token string // of the ticket; empty: none
 
 	ctx     context.Context // ends with the caller's, and on the first failure
 	end     context.CancelCauseFunc
@@ -50,7 +52,8 @@ type transfer struct {
 	began    time.Time       // local instant of the counting clock's zero
 	last     reading         // of the server
 	first    int64           // the server's clock at zero
-	server   share           // its processor, above nine tenths
+	server   share           // it was busy
+	shared   share           // another test of the site was under way
 	progress time.Time       // local: when bytes last passed
 	idle     []time.Duration // sorted round trips before the transfer
 	dialTime time.Duration   // TCP's shortest round trip at rest, else that of a dial
@@ -71,8 +74,11 @@ func (s share) above(part float64) bool { return float64(s.bad) > part*float64(s
 func newTransfer(ctx context.Context, i *Instrument, base *url.URL, kind measure.Kind) *transfer {
 	var id [16]byte
 	crand.Read(id[:])
-	t := &transfer{o: i.o, noise: i.noise, base: base, kind: kind, id: hex.EncodeToString(id[:]),
+	t := &transfer{o: i.o, noise: i.noise, base: base, kind: kind, id: hex.EncodeToString(id[:]), token: server.Ticket(ctx),
 		bulk: i.o.Ledger.Group(), side: i.o.Ledger.Group(), course: newCourse(i.o.Limit, i.o.MostBytes, i.o.Full)}
+	if ticket, err := wire.ReadTicket(t.token); err == nil {
+		t.id = ticket.ID.String() + t.id[:16]
+	}
 	t.ctx, t.end = context.WithCancelCause(ctx)
 	context.AfterFunc(t.ctx, func() { // whoever reads or writes learns it
 		t.bulk.CloseAll()
@@ -190,6 +196,7 @@ func (t *transfer) await() error {
 	select {
 	case t.last = <-t.lines:
 		t.first = t.last.Clock
+		t.shared.add(t.last.SiteTests > 1)
 		return nil
 	case <-wait.C:
 		return server.Fail(measure.ReasonTimeout, "the server does not tell what it receives")
@@ -308,7 +315,8 @@ func (t *transfer) look() {
 // heard takes a line of the server's.
 func (t *transfer) heard(r reading) {
 	t.last = r
-	t.server.add(r.CPU > 0.9)
+	t.server.add(r.busy())
+	t.shared.add(r.SiteTests > 1)
 	if !t.remote() {
 		t.know(Look{RTT: time.Duration(r.RTT), MinRTT: time.Duration(r.MinRTT), Segments: r.Segments, Again: r.Retransmitted})
 		return
@@ -410,6 +418,9 @@ func (t *transfer) find(o order) *finding {
 	}
 	if t.server.above(0.2) {
 		f.flag(FlagServerBusy)
+	}
+	if t.shared.above(0.2) { // one that just ended is gone after a line
+		f.flag(FlagSharedLine)
 	}
 	if t.kind == measure.KindUpload && !t.remote() {
 		f.flag(FlagAckedOnly)

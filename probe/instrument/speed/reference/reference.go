@@ -188,7 +188,7 @@ func (i *Instrument) Measure(ctx context.Context, id measure.TargetID, rawURL st
 		if ctx.Err() != nil {
 			f = server.Fail(server.Ended(ctx), "during the test")
 		}
-		return r.Fail(f.Reason, f.Detail)
+		return f.Of(r)
 	}
 	r.Outcome = measure.OK
 	r.Values = []measure.Value{{Metric: metric, Number: rate}}

@@ -19,6 +19,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/speed/internal/server"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/wire"
 )
 
 const (
@@ -241,7 +242,7 @@ func (t *transfer) ask(method, name string, body []byte, read func(*http.Respons
 	if err != nil {
 		return err
 	}
-	req.Header.Set("User-Agent", userAgent)
+	t.introduce(req)
 	resp, err := t.http.RoundTrip(req) // not a Client: it would follow redirects
 	if err != nil {
 		return err
@@ -251,6 +252,14 @@ func (t *transfer) ask(method, name string, body []byte, read func(*http.Respons
 		return err
 	}
 	return read(resp)
+}
+
+// introduce says who asks, and by which ticket.
+func (t *transfer) introduce(req *http.Request) {
+	req.Header.Set("User-Agent", userAgent)
+	if token := server.Ticket(t.ctx); token != "" {
+		req.Header.Set(wire.HeaderTicket, token)
+	}
 }
 
 // runLibrary has speedtest-go transfer until it is stopped. It makes no use of
@@ -283,7 +292,7 @@ func (t *transfer) RoundTrip(req *http.Request) (*http.Response, error) {
 		runtime.Goexit()
 	}
 	out := req.Clone(req.Context())
-	out.Header.Set("User-Agent", userAgent)
+	t.introduce(out)
 	var up *upload
 	if req.Body != nil && req.Body != http.NoBody {
 		up = &upload{ReadCloser: req.Body, noise: t.i.noise, at: rand.IntN(len(t.i.noise))}

@@ -15,13 +15,24 @@ import (
 type Failure struct {
 	Reason measure.Reason
 	Detail string
+	// Refused says that the server demands a ticket and got none that serves: nothing
+	// was tried.
+	Refused bool
+}
+
+// Of returns r with the failure's outcome: skipped if the test was refused.
+func (f *Failure) Of(r measure.Result) measure.Result {
+	if f.Refused {
+		return r.Skip(f.Reason, f.Detail)
+	}
+	return r.Fail(f.Reason, f.Detail)
 }
 
 func (f *Failure) Error() string { return string(f.Reason) + ": " + f.Detail }
 
 // Fail makes a failure.
 func Fail(reason measure.Reason, format string, args ...any) *Failure {
-	return &Failure{reason, fmt.Sprintf(format, args...)}
+	return &Failure{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
 // Explain gives err its reason. It returns nil for nil.
@@ -32,7 +43,7 @@ func Explain(err error) *Failure {
 	if f, ok := errors.AsType[*Failure](err); ok {
 		return f
 	}
-	return &Failure{cause.ReasonOf(err), err.Error()}
+	return &Failure{Reason: cause.ReasonOf(err), Detail: err.Error()}
 }
 
 // Ended says why ctx is over.

@@ -3,6 +3,7 @@ package server
 import (
 	crand "crypto/rand"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/wire"
 )
 
 // FlagCongestionPrefix begins a flag that names the congestion control by which
@@ -61,6 +63,11 @@ func GoodStatus(resp *http.Response) error {
 		return nil
 	case s == http.StatusServiceUnavailable:
 		return Fail(measure.ReasonSaturated, "the server has no room (503, Retry-After %.20q)", resp.Header.Get("Retry-After"))
+	case (s == http.StatusUnauthorized || s == http.StatusForbidden) && resp.Header.Get("WWW-Authenticate") == wire.TicketScheme:
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 120))
+		f := Fail(measure.ReasonNoServer, "this server tests only by ticket, which an enrolled box gets from its collector (%d: %s)", s, strings.TrimSpace(string(why)))
+		f.Refused = true
+		return f
 	case s >= 300 && s < 400:
 		return Fail(measure.ReasonRedirect, "%s leads to %.100q: a captive portal?", resp.Request.URL.Path, resp.Header.Get("Location"))
 	default:
