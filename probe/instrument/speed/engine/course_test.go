@@ -17,6 +17,7 @@ type line struct {
 // play feeds a course every 50 ms until it stops.
 func play(l line, limit time.Duration, mostBytes int64, full bool) (*course, order) {
 	c := newCourse(limit, mostBytes, full)
+	c.begins(l.rtt)
 	random := rand.New(rand.NewPCG(1, 2))
 	var bytes, segments, again float64
 	streams := c.streams
@@ -69,17 +70,36 @@ func TestCourse(t *testing.T) {
 			6 * time.Second, 0, true, stopLimit, 8, 20e6, 6100 * ms, true, true},
 		{"bytes are spent", line{20 * ms, full(20e6)},
 			15 * time.Second, 3_000_000, false, stopBytes, 8, 20e6, 2 * time.Second, true, true},
-		{"a long way: long windows", line{600 * ms, full(5e6)},
-			15 * time.Second, 0, false, stopStable, 8, 5e6, 12 * time.Second, true, true},
+		{"a long way: long windows, sixteen at once", line{600 * ms, full(5e6)},
+			15 * time.Second, 0, false, stopStable, 16, 5e6, 9 * time.Second, true, true},
+		{"a long way, and losses hold all of them", line{250 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
+			return float64(n) * 0.4e6, 0, 0.02
+		}}, 15 * time.Second, 0, false, stopStable, 16, 6.4e6, 6 * time.Second, false, true},
+		{"a long way, no queue and no loss: nothing shows that it is full", line{250 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
+			return float64(n) * 2e6, 0, 0
+		}}, 15 * time.Second, 0, false, stopStable, 16, 32e6, 6 * time.Second, false, true},
+		{"over before it could compare", line{20 * ms, func(int, time.Duration) (float64, time.Duration, float64) { return 20e6, 0, 0 }},
+			900 * ms, 0, false, stopLimit, 8, 20e6, time.Second, false, true},
+		{"a rise to the end", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) { return 1e6 * t.Seconds(), 0, 0 }},
+			15 * time.Second, 0, false, stopLimit, 16, 0, 15100 * ms, false, false},
+		{"a pause and what it held back, twice: neither is in the interval", line{20 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			switch s := t.Seconds(); {
+			case s > 5 && s <= 6, s > 13 && s <= 14:
+				return 0, 150 * ms, 0.001
+			case s > 6 && s <= 7, s > 14 && s <= 15:
+				return 40e6, 150 * ms, 0.001
+			}
+			return 20e6, 150 * ms, 0.001
+		}}, 15 * time.Second, 0, true, stopLimit, 8, 20e6, 15100 * ms, true, true},
 		{"no queue and no loss: twice the streams bring nothing", line{20 * ms, func(_ int, _ time.Duration) (float64, time.Duration, float64) { return 50e6, 2 * ms, 0 }},
 			15 * time.Second, 0, false, stopStable, 16, 50e6, 5 * time.Second, true, true},
 		{"windows too small: twice the streams bring twice as much", line{100 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
 			return float64(n) * 5e6, 0, 0
 		}}, 15 * time.Second, 0, false, stopStable, 16, 80e6, 6 * time.Second, false, true},
-		{"losses that do not answer hold the streams", line{250 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
+		{"losses that do not answer hold the streams", line{100 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
 			return float64(n) * 0.4e6, 0, 0.02
 		}}, 15 * time.Second, 0, false, stopStable, 16, 6.4e6, 12 * time.Second, false, true},
-		{"the same where they fell back meanwhile: the sum stays, the losses tell", line{250 * ms, func(n int, t time.Duration) (float64, time.Duration, float64) {
+		{"the same where they fell back meanwhile: the sum stays, the losses tell", line{100 * ms, func(n int, t time.Duration) (float64, time.Duration, float64) {
 			if n == 8 {
 				return 6.4e6, 0, 0.02
 			}

@@ -332,10 +332,12 @@ func (t *transfer) ownPath() Look {
 }
 
 // know adds what is known of the way now. Where ICMP is answered it is believed
-// rather than TCP, whose round trips wait for delayed acknowledgements.
+// rather than TCP, whose round trips wait for delayed acknowledgements; but not
+// where TCP's shortest is of another order: then something on the way answers for
+// the server, and only the server's own round trips cross the rest of it.
 func (t *transfer) know(p Look) {
 	p.At = t.course.passed.end()
-	if t.ping != nil {
+	if t.ping != nil && p.MinRTT <= 2*t.idle[len(t.idle)-1]+standingMost {
 		if rtt := t.ping.latest(); rtt > 0 {
 			p.RTT, p.MinRTT = rtt, t.idle[0]
 		}

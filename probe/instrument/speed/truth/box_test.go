@@ -8,9 +8,11 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,7 +205,23 @@ func TestStarvedOfCPU(t *testing.T) {
 						t.Errorf("%s: %+.1f%%, %v, %s %s", kind, off*100, a.Flags, a.Reason, a.Detail)
 					}
 				}
+				if n := throttled(t, procs); n == 0 && percent < 5 {
+					t.Error("the quota was never met: this shows nothing")
+				}
 			})
 		}
 	}
+}
+
+// throttled is how often the control group's processes had to wait.
+func throttled(t *testing.T, procs string) (n int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(procs), "cpu.stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "nr_throttled %d", &n)
+	}
+	return n
 }

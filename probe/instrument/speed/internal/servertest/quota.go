@@ -14,17 +14,13 @@ func Quota(t testing.TB, percent float64) (procs string) {
 	t.Helper()
 	const period = 100_000 // µs
 	quota := int(percent / 100 * period)
-	dir := fmt.Sprintf("pantau-speed-test-%d-%d", os.Getpid(), quota)
-	v1, v2 := "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
-	var files [][2]string
-	if _, err := os.Stat(filepath.Join(v1, "cpu.cfs_quota_us")); err == nil {
-		dir = filepath.Join(v1, dir)
-		files = [][2]string{{"cpu.cfs_period_us", fmt.Sprint(period)}, {"cpu.cfs_quota_us", fmt.Sprint(quota)}}
-	} else {
-		dir = filepath.Join(v2, dir)
-		files = [][2]string{{"cpu.max", fmt.Sprintf("%d %d", quota, period)}}
+	root := "/sys/fs/cgroup"
+	files := [][2]string{{"cpu.max", fmt.Sprintf("%d %d", quota, period)}}
+	if v1 := filepath.Join(root, "cpu"); exists(filepath.Join(v1, "cpu.cfs_quota_us")) {
+		root, files = v1, [][2]string{{"cpu.cfs_period_us", fmt.Sprint(period)}, {"cpu.cfs_quota_us", fmt.Sprint(quota)}}
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(root, "pantau-speed-test-*")
+	if err != nil {
 		t.Skip("no control group can be made here: ", err)
 	}
 	t.Cleanup(func() { // once its processes are gone
@@ -39,4 +35,9 @@ func Quota(t testing.TB, percent float64) (procs string) {
 		}
 	}
 	return filepath.Join(dir, "cgroup.procs")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
