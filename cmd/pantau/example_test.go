@@ -72,7 +72,8 @@ func TestExampleOfTheCollector(t *testing.T) {
 	// A zero leaves these to the rooms: what the example says of them.
 	want.Probes.Light, want.Probes.Seal, want.Probes.Transition = time.Minute, 5*time.Minute, time.Minute
 	want.Probes.Heartbeat, want.Probes.SpeedMean, want.Probes.SpeedDuration = 30*time.Second, 6*time.Hour, 15*time.Second
-	want.Probes.Rare = time.Hour
+	want.Probes.Rare, want.Probes.PeakShare = time.Hour, 0.3333
+	want.Probes.BudgetFiberGB, want.Probes.BudgetOtherGB, want.Probes.BudgetMobileGB, want.Probes.BudgetVSATGB = 30, 10, 3, 1.5
 	want.States.DownAfter, want.Store.Retention = 170*time.Second, 400*24*time.Hour
 	want.Incidents.Confirm, want.Incidents.ConfirmAlone = 170*time.Second, 230*time.Second
 	want.Incidents.Recovered, want.Incidents.GroupRecovered = 3*time.Minute, 5*time.Minute

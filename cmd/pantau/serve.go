@@ -48,6 +48,12 @@ type serveSettings struct {
 		SpeedMean     time.Duration `mapstructure:"speed_mean"`
 		SpeedDuration time.Duration `mapstructure:"speed_duration"`
 		Rare          time.Duration `mapstructure:"rare"`
+
+		PeakShare      float64 `mapstructure:"peak_share"`
+		BudgetFiberGB  float64 `mapstructure:"budget_fiber_gb"`
+		BudgetOtherGB  float64 `mapstructure:"budget_other_gb"`
+		BudgetMobileGB float64 `mapstructure:"budget_mobile_gb"`
+		BudgetVSATGB   float64 `mapstructure:"budget_vsat_gb"`
 	} `mapstructure:"probes"`
 	Tickets struct {
 		PerTarget int `mapstructure:"per_target"`

@@ -4,6 +4,7 @@
 package provision
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -25,6 +26,36 @@ type Schedule struct {
 	SpeedMean     time.Duration // mean time between two speed tests; 6 h
 	SpeedDuration time.Duration // of one direction, at most; 15 s
 	Rare          time.Duration // mean time between two of dns, http or path; 1 h
+	// PeakShare is the share of speed tests within 18 and 23 local; 0: the probe's
+	// default, a third.
+	PeakShare float64
+	// What the probes of a site may move in a month, in GB (10^9 bytes), by its access,
+	// where the inventory names no budget; 0: see budgets.
+	BudgetFiberGB, BudgetOtherGB, BudgetMobileGB, BudgetVSATGB float64
+}
+
+// budgets are the defaults in GB a month and site: 0.4 for what is measured each
+// minute, and as many early-ended speed tests as tell something, at the rates that are
+// usual there (both directions, measured: 50 MB at 20 Mbit/s, 93 at 38, 240 at 100),
+// the week's test of full length, four times as much, included where there is one.
+var budgets = map[inventory.Access]float64{
+	inventory.AccessFiber: 30,  // nearly four a day at 100 Mbit/s
+	inventory.AccessOther: 10,  // three a day at 38 Mbit/s
+	inventory.Access4G:    3,   // one a day at 20 Mbit/s
+	inventory.AccessVSAT:  1.5, // two in three days at 20 Mbit/s, none of full length
+}
+
+// maxBudgetGB is more than any line's probes need: 300 Mbit/s day and night.
+const maxBudgetGB = 100_000
+
+// budget is what the probes of a site may move in a month, in bytes.
+func (s Schedule) budget(site inventory.Site) uint64 {
+	if site.BudgetBytes > 0 {
+		return site.BudgetBytes
+	}
+	told := map[inventory.Access]float64{inventory.AccessFiber: s.BudgetFiberGB, inventory.AccessOther: s.BudgetOtherGB,
+		inventory.Access4G: s.BudgetMobileGB, inventory.AccessVSAT: s.BudgetVSATGB}
+	return uint64(cmp.Or(told[site.Access], budgets[site.Access], budgets[inventory.AccessVSAT]) * 1e9)
 }
 
 // Most is how many questions, and how many pages, a probe is given: the nearest.
@@ -45,6 +76,15 @@ func (s Schedule) Check() map[string]string {
 	bounds("speed_mean", s.SpeedMean, 30*time.Second, 31*24*time.Hour)
 	bounds("speed_duration", s.SpeedDuration, 2*time.Second, 60*time.Second)
 	bounds("rare", s.Rare, 30*time.Second, 7*24*time.Hour)
+	if p := s.PeakShare; p != 0 && !(p >= 0.05 && p <= 0.95) {
+		wrong["peak_share"] = fmt.Sprintf("%v is not within 0.05 and 0.95", p)
+	}
+	for name, gb := range map[string]float64{"budget_fiber_gb": s.BudgetFiberGB, "budget_other_gb": s.BudgetOtherGB,
+		"budget_mobile_gb": s.BudgetMobileGB, "budget_vsat_gb": s.BudgetVSATGB} {
+		if gb != 0 && !(gb*1e9 >= 1 && gb <= maxBudgetGB) {
+			wrong[name] = fmt.Sprintf("%v is not above 0 and up to %d", gb, maxBudgetGB)
+		}
+	}
 	return wrong
 }
 
@@ -102,7 +142,7 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 		LightIntervalNs: int64(p.schedule.Light), SealIntervalNs: int64(p.schedule.Seal),
 		TransitionSealMinNs: int64(p.schedule.Transition), HeartbeatIntervalNs: int64(p.schedule.Heartbeat),
 		SpeedMeanIntervalNs: int64(p.schedule.SpeedMean), SpeedDurationNs: int64(p.schedule.SpeedDuration),
-		RareIntervalNs: int64(p.schedule.Rare),
+		RareIntervalNs: int64(p.schedule.Rare), PeakShare: p.schedule.PeakShare,
 	}
 	for _, t := range inv.ReachTargets(place.Site, at) {
 		c.ReachTargets = append(c.ReachTargets, &wirepb.ReachTarget{Id: string(t.ID), Address: t.Address, Port: uint32(t.Port)})
@@ -118,6 +158,11 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 	}
 	if s, ok := inv.Site(place.Site, at); ok {
 		c.Mobile = s.Access == inventory.Access4G
+		// The site's probes share its quota. One that is placed later in a month finds what
+		// the others have spent by then gone beyond its share.
+		c.MonthBudgetBytes = p.schedule.budget(s) / uint64(max(len(inv.ProbesAt(place.Site, at)), 1))
+		_, offset := at.In(inv.Location(s.Village)).Zone()
+		c.UtcOffsetMinutes = int32(offset / 60)
 	}
 	if t, ok := inv.LatencyTarget(place.Site, at); ok {
 		c.LatencyTarget, c.LatencyAddress = string(t.ID), t.Address

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -97,17 +98,54 @@ func TestPlacesAreTheInventorys(t *testing.T) {
 	}
 }
 
+func TestTheQuotaOfASiteIsShared(t *testing.T) {
+	at := time.Date(2026, 3, 14, 7, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name, village, access, budget, boxes string
+		schedule                             Schedule
+		bytes                                uint64
+		offset                               int32
+	}{
+		{"fibre", "33.10.15.2002", "fiber", "", "", Schedule{}, 30e9, 420},
+		{"4G", "33.10.15.2002", "4g", "", "", Schedule{}, 3e9, 420},
+		{"satellite in the east", "91.10.15.2002", "vsat", "", "", Schedule{}, 1.5e9, 540},
+		{"other in the middle", "73.10.15.2002", "other", "", "", Schedule{}, 10e9, 480},
+		{"by the settings", "33.10.15.2002", "4g", "", "", Schedule{BudgetMobileGB: 0.5}, 0.5e9, 420},
+		{"by the inventory", "33.10.15.2002", "4g", "\"2,5\"", "", Schedule{BudgetMobileGB: 0.5}, 2.5e9, 420},
+		{"two boxes", "33.10.15.2002", "4g", "", "p2,s1,,,2026-03-14,\n", Schedule{}, 1.5e9, 420},
+		{"two boxes, one later", "33.10.15.2002", "4g", "", "p2,s1,,,2026-03-15,\n", Schedule{}, 3e9, 420},
+	} {
+		f := files("")
+		odp := ""
+		if c.access == "fiber" {
+			odp = "ODP-1"
+		}
+		f["sites.csv"] = []byte("site,village,name,isp,access,odp,budget_gb,valid_from\ns1," + c.village + ",Kantor,a," + c.access + "," + odp + "," + c.budget + ",2025-01-01\n")
+		f["regions.csv"] = []byte(strings.ReplaceAll(string(f["regions.csv"]), "33", c.village[:2]))
+		f["probes.csv"] = append(f["probes.csv"], c.boxes...)
+		inv, err := inventory.Parse(f)
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		got, _, err := New(func() *inventory.Inventory { return inv }, c.schedule).Config("p1", at)
+		if err != nil || got.MonthBudgetBytes != c.bytes || got.UtcOffsetMinutes != c.offset {
+			t.Errorf("%s: %d bytes, %d minutes, %v", c.name, got.MonthBudgetBytes, got.UtcOffsetMinutes, err)
+		}
+	}
+}
+
 func TestScheduleIsChecked(t *testing.T) {
 	if wrong := (Schedule{}).Check(); len(wrong) > 0 {
 		t.Errorf("the defaults are wrong: %v", wrong)
 	}
-	wrong := Schedule{Light: time.Second, Heartbeat: time.Minute, SpeedMean: time.Second, Rare: time.Second}.Check()
-	for _, key := range []string{"light", "heartbeat", "speed_mean", "rare"} {
+	wrong := Schedule{Light: time.Second, Heartbeat: time.Minute, SpeedMean: time.Second, Rare: time.Second,
+		PeakShare: 1, BudgetFiberGB: -1, BudgetVSATGB: 1e6, BudgetOtherGB: math.NaN()}.Check()
+	for _, key := range []string{"light", "heartbeat", "speed_mean", "rare", "peak_share", "budget_fiber_gb", "budget_vsat_gb", "budget_other_gb"} {
 		if wrong[key] == "" {
 			t.Errorf("%s is let through", key)
 		}
 	}
-	if len(wrong) != 4 {
+	if len(wrong) != 8 {
 		t.Errorf("%v", wrong)
 	}
 }

@@ -188,6 +188,17 @@ func (r *record) population(name string) Count {
 	return Count{}
 }
 
+// gigabytes reads a budget, in bytes; 0 if empty.
+func (r *record) gigabytes(name string) uint64 {
+	gb, ok := r.decimal(name, true)
+	if ok && !(gb*1e9 >= 1 && gb <= maxGB) {
+		r.fail(fmt.Sprintf("%s %s is not above 0 and up to %d", name, quote(r.cell(name)), maxGB),
+			"Write how many gigabytes a month the probes of this site may use, or leave the cell empty for what is usual with its access")
+		return 0
+	}
+	return uint64(gb * 1e9)
+}
+
 // Indonesia with its seas, in degrees (WGS 84).
 const (
 	south, north = -12.0, 7.0

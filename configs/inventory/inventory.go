@@ -162,7 +162,10 @@ type Site struct {
 	ODP     NodeID // empty: none, or not known
 	Position
 	Population Count
-	Plan       *Plan // nil: not known
+	// BudgetBytes is what the site's probes may move in a calendar month, all together;
+	// 0: what the collector's settings say for its access.
+	BudgetBytes uint64
+	Plan        *Plan // nil: not known
 	Validity
 }
 
@@ -387,7 +390,7 @@ func (inv *Inventory) Site(id measure.SiteID, at time.Time) (Site, bool) {
 	}
 	row := e.value
 	s := Site{ID: id, Village: row.village, Name: row.name, Access: row.access, ODP: row.odp,
-		Position: row.position, Population: row.population, Validity: e.valid, ISP: ISP{ID: row.isp}}
+		Position: row.position, Population: row.population, BudgetBytes: row.budget, Validity: e.valid, ISP: ISP{ID: row.isp}}
 	if isp, ok := inv.ISP(row.isp, at); ok {
 		s.ISP = isp
 	}

@@ -619,7 +619,7 @@ func country(villages int) map[string][]byte {
 		site, odp := "s"+number, "ODP-"+number
 		row(fileRegions, code, "Desa", since, "")
 		row(fileNodes, odp, "odp", olt, "ODP", "-7,6051", "110,7123", "", since, "")
-		row(fileSites, site, code, "Kantor Desa", strconv.Itoa(1+n%5000), "a", "fiber", odp, "-7,6051", "110,7123", since, "")
+		row(fileSites, site, code, "Kantor Desa", strconv.Itoa(1+n%5000), "a", "fiber", odp, "-7,6051", "110,7123", "", since, "")
 		row(filePlans, site, "20", "10", "Kontrak", since, "")
 		row(fileProbes, "p"+number, site, "br-lan", "", "", since, "")
 	}

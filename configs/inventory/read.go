@@ -16,6 +16,9 @@ const maxID = 64
 // maxDepth is the deepest tree of nodes.
 const maxDepth = 32
 
+// maxGB is more than any site's boxes need in a month: 300 Mbit/s day and night.
+const maxGB = 100_000
+
 // maxMbps is more than any plan promises: 100 Gbit/s.
 const maxMbps = 100_000
 
@@ -34,6 +37,7 @@ type siteRow struct {
 	odp           NodeID
 	position      Position
 	population    Count
+	budget        uint64 // bytes a month; 0: by access
 }
 
 // columnsOf says which columns a file has.
@@ -54,7 +58,8 @@ func columnsOf(file string) []column {
 			column{"method", true}, column{"address", false}, column{"port", false}, column{"url", false}, column{"question", false}, column{"latency", false})
 	case fileSites:
 		return dated(column{"site", true}, column{"village", true}, column{"name", true}, column{"population", false},
-			column{"isp", false}, column{"access", true}, column{"odp", false}, column{"lat", false}, column{"lon", false})
+			column{"isp", false}, column{"access", true}, column{"odp", false}, column{"lat", false}, column{"lon", false},
+			column{"budget_gb", false})
 	case filePlans:
 		return dated(column{"site", true}, column{"download_mbps", true}, column{"upload_mbps", true}, column{"source_document", true})
 	case fileProbes:
@@ -252,6 +257,10 @@ func readSite(r *record) (measure.SiteID, siteRow) {
 			string(AccessOther), string(AccessNone)})),
 		odp:      NodeID(r.id("odp", maxID)),
 		position: r.position(),
+		budget:   r.gigabytes("budget_gb"),
+	}
+	if s.access == AccessNone && s.budget > 0 {
+		r.fail("a site without access has a budget", "Leave budget_gb empty, or correct access")
 	}
 	if s.access == AccessNone && s.isp != "" {
 		r.fail("a site without access has a provider", "Leave isp empty, or correct access")

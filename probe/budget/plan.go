@@ -103,15 +103,23 @@ func (o outlook) mean(configured time.Duration) time.Duration {
 	if o.budget == 0 {
 		return configured
 	}
-	spare, rest := o.spare(), o.rest
-	if full := (fullCost - 1) * o.cost * float64(rest) / float64(fullEvery); full < spare/2 {
-		spare -= full
+	spare := o.spare()
+	if more, ok := o.fulls(); ok {
+		spare -= more
 	}
 	n := spare / o.cost
 	if n < 1 {
 		return configured
 	}
-	return max(configured, time.Duration(float64(rest)/n))
+	return max(configured, time.Duration(float64(o.rest)/n))
+}
+
+// fulls is what the weekly tests of full length cost more than others in the rest of
+// the month, in bytes, and whether there are any: they are not where they would take
+// half of what can be spared.
+func (o outlook) fulls() (more float64, ok bool) {
+	more = (fullCost - 1) * o.cost * float64(o.rest) / float64(fullEvery)
+	return more, o.budget == 0 || more < o.spare()/2
 }
 
 // most is how many bytes one test may take, and whether the rest of the month can
@@ -130,5 +138,6 @@ func (o outlook) most(full bool) (bytes uint64, ok bool) {
 	if o.budget > 0 {
 		most = min(most, o.spare())
 	}
-	return uint64(max(most, 0)), most >= cost
+	_, fulls := o.fulls()
+	return uint64(max(most, 0)), most >= cost && (!full || fulls)
 }

@@ -28,7 +28,7 @@ const quickDemo = "PANTAU_TEST_DEMO"
 func quick() Options {
 	return Options{Villages: 4, Office: "127.0.0.1:0", downAfter: 10 * time.Second,
 		pace: &provision.Schedule{Light: 10 * time.Second, Seal: 2 * time.Second, Transition: time.Second, Heartbeat: 2 * time.Second,
-			SpeedMean: 10 * time.Minute, SpeedDuration: time.Second},
+			SpeedMean: 10 * time.Minute, SpeedDuration: time.Second, BudgetFiberGB: noBudget},
 		incidents: &incident.Timers{Suspect: 6 * time.Second, Confirm: 10 * time.Second, ConfirmAlone: 12 * time.Second, Listen: 10 * time.Second,
 			Stall: 5 * time.Second, Together: 20 * time.Second, Vanish: 10 * time.Second, UplinkPatience: 30 * time.Second, Hold: 2 * time.Second,
 			Good: 4 * time.Second, GoodGroup: 4 * time.Second, Records: 5 * time.Second, Calm: time.Second}}

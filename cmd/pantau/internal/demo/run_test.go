@@ -255,7 +255,7 @@ func leavesOutTheSpike(t *testing.T, p *playing) {
 func TestDemoOnLoopback(t *testing.T) {
 	t.Parallel()
 	pace := provision.Schedule{Light: 10 * time.Second, Seal: 2 * time.Second, Transition: time.Second, Heartbeat: 5 * time.Second,
-		SpeedMean: 10 * time.Minute, SpeedDuration: 2 * time.Second}
+		SpeedMean: 10 * time.Minute, SpeedDuration: 2 * time.Second, BudgetFiberGB: noBudget}
 	p := play(t, Options{Villages: 2, NoNetns: true, pace: &pace})
 	p.await("the first figures", time.Minute, func() bool { return strings.Contains(p.said.String(), "every village has its first figures") })
 	p.end()

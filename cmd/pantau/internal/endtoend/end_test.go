@@ -9,7 +9,7 @@ import (
 )
 
 // slow seals nothing by itself for as long as the test runs.
-const slow = "probes: {light: 10s, seal: 1h, transition: 1h, heartbeat: 5s, speed_mean: 30s, speed_duration: 2s}\n"
+const slow = "probes: {light: 10s, seal: 1h, transition: 1h, heartbeat: 5s, speed_mean: 30s, speed_duration: 2s, budget_fiber_gb: 100000}\n"
 
 // SIGTERM ends a probe at once and cleanly: what no batch held yet is sealed,
 // pushed and stored.

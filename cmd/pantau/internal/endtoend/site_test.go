@@ -20,7 +20,7 @@ import (
 const village = "33.10.15.2001"
 
 // pace is the fastest that the collector lets probes measure and speak.
-const pace = "probes: {light: 10s, seal: 1s, transition: 1s, heartbeat: 5s, speed_mean: 30s, speed_duration: 2s}\n"
+const pace = "probes: {light: 10s, seal: 1s, transition: 1s, heartbeat: 5s, speed_mean: 30s, speed_duration: 2s, budget_fiber_gb: 100000}\n"
 
 // world is one collector with its inventory and settings, and the addresses of
 // all that belongs to it.
