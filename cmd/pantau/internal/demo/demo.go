@@ -65,7 +65,8 @@ const noBudget = 100_000
 
 func defaultPace(shaped bool) provision.Schedule {
 	s := provision.Schedule{Light: 15 * time.Second, Seal: 15 * time.Second, Transition: 5 * time.Second,
-		Heartbeat: 10 * time.Second, SpeedMean: 100 * time.Second, SpeedDuration: 6 * time.Second, BudgetFiberGB: noBudget}
+		Heartbeat: 10 * time.Second, SpeedMean: 100 * time.Second, SpeedDuration: 6 * time.Second, BudgetFiberGB: noBudget,
+		PeakShare: 5.0 / 24} // as many at any hour
 	if !shaped { // a test costs this machine, not a line
 		s.SpeedMean, s.SpeedDuration = 3*time.Minute, 2*time.Second
 	}
