@@ -52,7 +52,7 @@ install: ## what `make build` built, with units and settings; settings that exis
 	  '  systemctl enable --now pantau-probe && pantau-probe check'
 
 # Rooms whose tests measure rates and times: not beside others.
-TIMED := /probe/(instrument|netlab|ledger)|/cmd/pantau
+TIMED := /probe$$|/probe/(instrument|netlab|ledger)|/cmd/pantau
 
 test: packages-needed lint drift cross $(TOOLS)/promtool $(TOOLS)/pint $(TOOLS)/influxd ## all that proves the project, but the long demo, real-time waits and soaks
 	PATH="$(TOOLS):$$PATH" $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(TIMED)')

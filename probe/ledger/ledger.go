@@ -9,9 +9,10 @@
 // own counters of the connection (TCP_INFO) are read, without privilege; where
 // there are none the layer-2 figures are estimated from the payload.
 //
-// It does not see what has no connection: the SYN of a dial that fails, ARP and
-// neighbour discovery, and what is still under way towards the probe when it
-// resets a connection (at most one round trip's worth, queues included).
+// Of a dial that fails the SYNs that the kernel sent by then are estimated. It does
+// not see ARP and neighbour discovery, which stay in the house, and what is still
+// under way towards the probe when it resets a connection (at most one round trip's
+// worth, queues included): who knows the rate enters it with [Ledger.AddPackets].
 package ledger
 
 import (
@@ -20,6 +21,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -127,8 +129,10 @@ func (l *Ledger) Own() (rx, tx uint64) {
 // open dials with dial and enters the connection into the ledger's tally and
 // into that of its group, if it has one.
 func (l *Ledger) open(ctx context.Context, dial DialFunc, network, addr string, group *tally) (net.Conn, error) {
+	begin := time.Now()
 	nc, err := dial(ctx, network, addr)
 	if err != nil {
+		l.AddPackets(inVain(err, time.Since(begin)))
 		return nil, err
 	}
 	c := wrap(nc)
@@ -144,6 +148,36 @@ func (l *Ledger) open(ctx context.Context, dial DialFunc, network, addr string, 
 		return &packetConn{conn: c, packets: p}, nil
 	}
 	return c, nil
+}
+
+// inVain estimates what a dial that failed has moved: a SYN at once, four more each
+// second (Linux since 6.5: tcp_syn_linear_timeouts), then at doubled intervals, and a
+// reset if that was the answer. Older kernels send fewer. Nothing if it was not TCP, or
+// did not come so far: no such name, no route, nobody on the wire.
+func inVain(err error, after time.Duration) (rx, tx Packets) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "dial" {
+		return rx, tx
+	}
+	to, ok := op.Addr.(*net.TCPAddr)
+	if !ok {
+		return rx, tx
+	}
+	ip := uint64(ipv4Header)
+	if to.AddrPort().Addr().Unmap().Is6() {
+		ip = ipv6Header
+	}
+	switch refused := errors.Is(err, syscall.ECONNREFUSED); {
+	case refused:
+		rx, tx = Packets{1, ip + tcpHeader}, Packets{1, 0}
+	case op.Timeout() || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		tx.Count = 1 + min(uint64(after/time.Second), 4)
+		for next := 6 * time.Second; next <= after; next = 2*next + time.Second { // 6, 13, 27 s
+			tx.Count++
+		}
+	}
+	tx.Bytes = tx.Count * (ip + tcpHeader + tcpTimestamps + synOptions)
+	return rx, tx
 }
 
 // ErrClosed is returned by the dial of a group that was closed.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -234,5 +235,59 @@ func TestOwnIsWhatTheInterfaceCounts(t *testing.T) {
 			}
 			same("50 small ones", 0.05)
 		})
+	}
+}
+
+// A dial in vain costs the line something too: the resets of refusals, and the SYNs
+// that nobody answers.
+func TestDialsInVainAreCounted(t *testing.T) {
+	c := newCable(t)
+	l := New(Options{})
+	if err := c.in(c.near, func() error { // beyond the far end, which forwards nothing
+		_, beyond, err := net.ParseCIDR("192.0.2.0/24")
+		if err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{Dst: beyond, Gw: net.ParseIP(far4)})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	dial := func(addr string, patience time.Duration) error {
+		return c.in(c.near, func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := l.DialContext(ctx, "tcp", addr)
+			return err
+		})
+	}
+	for _, far := range []string{far4, far6} {
+		eventually(t, "the addresses of the Ethernet are known", func() bool {
+			return errors.Is(dial(net.JoinHostPort(far, "9"), time.Second), syscall.ECONNREFUSED)
+		})
+	}
+	for _, tt := range []struct {
+		name, addr string
+		times      int
+		patience   time.Duration
+	}{
+		{"refused", net.JoinHostPort(far4, "9"), 20, time.Second},
+		{"refused by IPv6", net.JoinHostPort(far6, "9"), 20, time.Second},
+		{"unanswered", "192.0.2.1:9", 1, 2500 * time.Millisecond},
+	} {
+		rx0, tx0 := l.Own()
+		irx0, itx0 := c.counters(t)
+		for range tt.times {
+			if err := dial(tt.addr, tt.patience); err == nil {
+				t.Fatal("somebody answered")
+			}
+		}
+		rx, tx := l.Own()
+		irx, itx := c.counters(t)
+		rx, tx, irx, itx = rx-rx0, tx-tx0, irx-irx0, itx-itx0
+		t.Logf("%s: ledger %d/%d, interface %d/%d", tt.name, rx, tx, irx, itx)
+		// Neighbours may be looked for meanwhile: some 800 bytes. Old kernels send fewer SYNs.
+		if irx > rx+800 || itx > tx+800 || rx > irx || tx > itx*2 {
+			t.Errorf("%s: ledger %d/%d, interface %d/%d", tt.name, rx, tx, irx, itx)
+		}
 	}
 }
