@@ -25,14 +25,16 @@ const (
 	windows = 4 // that must agree for an early end
 	// agreement is how far apart the highest and the lowest of them may be, as a
 	// ratio of their mean.
-	agreement   = 2 * 0.02
+	agreement   = 2 * 0.025
 	leastWindow = 500 * time.Millisecond
-	// windowBytes is how much a window holds at least, or a sixth of the limit: what
-	// a stream holds back behind a loss comes at once.
+	// windowBytes is how much a window holds at least, or it is a sixth of the limit:
+	// a segment is about a hundredth of it.
 	windowBytes = 128 << 10
 	windowRTTs  = 3
 	lookEvery   = 50 * time.Millisecond
-	leastTime   = 2 * time.Second
+	// skipped is never measured: connections begin, windows open, and a shaper gives
+	// what it had saved up.
+	skipped = 500 * time.Millisecond
 
 	// A queue stands where round trips take this much longer than the shortest one.
 	// Less is also the wait for a delayed acknowledgement.
@@ -193,7 +195,7 @@ func (c *course) next() order {
 		c.grow(t, w)
 	}
 	enough := c.grown || c.streams == mostStreams && !c.stepped
-	if !c.full && t >= leastTime && since >= windows*w && (enough || c.queues(t-windows*w, t)) {
+	if !c.full && since >= windows*w && t >= skipped+windows*w && (enough || c.queues(t-windows*w, t)) {
 		if from, ok := c.agree(t, w); ok {
 			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true}
 		}
@@ -221,13 +223,14 @@ func (c *course) grow(t, w time.Duration) {
 	c.streams, c.changed, c.stepped = mostStreams, t, true
 }
 
-// spread looks at the n windows before t: how far apart the highest and the
-// lowest are, as a ratio of their mean, and whether each is above the one before.
-func (c *course) spread(t, w, n time.Duration) (mean, spread float64, rising bool) {
-	from := t - n*w
+// spread looks at the four windows of length w before t: how far apart the highest
+// and the lowest are, as a ratio of their mean, and whether each is above the one
+// before.
+func (c *course) spread(t, w time.Duration) (mean, spread float64, rising bool) {
+	from := t - windows*w
 	var low, high, last float64
 	rising = true
-	for i := range n {
+	for i := range time.Duration(windows) {
 		r := c.passed.rate(from+i*w, from+(i+1)*w)
 		if i == 0 {
 			low, high = r, r
@@ -244,14 +247,14 @@ func (c *course) spread(t, w, n time.Duration) (mean, spread float64, rising boo
 
 // agree reports whether the last windows do, and are not on their way up.
 func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
-	mean, spread, rising := c.spread(t, w, windows)
+	mean, spread, rising := c.spread(t, w)
 	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
 }
 
 // last is what is measured when the transfer must end: of the stretches of four
 // windows the one whose windows agree best, rather where a queue stood than where
-// none did. Slow start, a change of streams, and what a stream holds back behind a
-// loss and hands over at once all make windows differ; none of this is the line's.
+// none did. Slow start, a change of streams and the time after many losses make
+// windows differ; none of this is the line's.
 func (c *course) last(why stopReason) order {
 	t := c.passed.end()
 	w := min(c.window(), t/(2*windows))
@@ -262,7 +265,7 @@ func (c *course) last(why stopReason) order {
 	}
 	best, queued := math.Inf(1), false
 	for to := least + windows*w; to <= t; to += lookEvery {
-		mean, spread, rising := c.spread(to, w, windows)
+		mean, spread, rising := c.spread(to, w)
 		q := c.queues(to-windows*w, to)
 		if mean > 0 && (q && !queued || q == queued && spread <= best) {
 			o.from, o.to, o.rising = to-windows*w, to, rising && spread > agreement

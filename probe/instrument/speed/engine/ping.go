@@ -14,9 +14,12 @@ import (
 const (
 	idleEchoes   = 10
 	idleInterval = 50 * time.Millisecond
-	// Under load: 98 bytes each way every 250 ms are 3 kbit/s. The median of fewer
-	// is off by more than a tenth of a queue now and then.
+	// Under load: 98 bytes each way every 250 ms are 3 kbit/s. From so many bits per
+	// second on, others ask in between, up to four in all: a queue changes by half
+	// within a second, and the median of few round trips is off by a tenth of it.
 	loadedInterval = 250 * time.Millisecond
+	perAsker       = 2.5e6
+	mostAskers     = 4
 	echoWait       = 2 * time.Second
 	// echoAge is how long a round trip tells of a queue.
 	echoAge = time.Second
@@ -33,8 +36,11 @@ type echoed struct {
 type pinger struct {
 	t    *transfer
 	addr netip.Addr
+	ctx  context.Context
 	end  context.CancelFunc
-	done chan struct{}
+
+	askers sync.WaitGroup
+	asking int
 
 	mu     sync.Mutex
 	rtts   []echoed
@@ -50,33 +56,41 @@ func (p *pinger) idle(ctx context.Context) (rtts []time.Duration, ok bool) {
 
 // start asks again and again until stop or the end of ctx.
 func (p *pinger) start(ctx context.Context) {
-	ctx, p.end = context.WithCancel(ctx)
-	p.done = make(chan struct{})
-	go func() {
-		defer close(p.done)
-		p.run(ctx)
-	}()
+	p.ctx, p.end = context.WithCancel(ctx)
+	p.follow(0)
+}
+
+// follow has as many ask as a transfer of so many bits per second bears. It never
+// takes any back.
+func (p *pinger) follow(rate float64) {
+	for p.asking < min(max(int(rate/perAsker), 1), mostAskers) {
+		after := time.Duration(p.asking) * loadedInterval / mostAskers
+		p.asking++
+		p.askers.Go(func() { p.run(after) })
+	}
 }
 
 // stop ends the asking and waits for it. It may be called twice.
 func (p *pinger) stop() {
 	p.end()
-	<-p.done
+	p.askers.Wait()
 }
 
-func (p *pinger) run(ctx context.Context) {
-	for ctx.Err() == nil {
+func (p *pinger) run(pause time.Duration) {
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
 		begin := time.Now()
-		rtts := p.ask(ctx, echo.Burst{Address: p.addr, Count: 1, Interval: loadedInterval, Wait: echoWait, Enough: 1})
+		rtts := p.ask(p.ctx, echo.Burst{Address: p.addr, Count: 1, Interval: loadedInterval, Wait: echoWait, Enough: 1})
 		p.mu.Lock()
 		for _, rtt := range rtts {
 			p.rtts = append(p.rtts, echoed{begin, rtt})
 		}
 		p.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(max(loadedInterval-time.Since(begin), idleInterval)):
-		}
+		pause = max(loadedInterval-time.Since(begin), idleInterval)
 	}
 }
 

@@ -248,6 +248,9 @@ func (t *transfer) watch() (*finding, error) {
 			return nil, server.Fail(measure.ReasonCPUStarved, "this box was too busy to end the test in time")
 		}
 		o := t.course.next()
+		if end := t.course.passed.end(); t.ping != nil && end > leastWindow {
+			t.ping.follow(t.course.passed.rate(end-leastWindow, end))
+		}
 		if o.stop == "" || t.quiet() || t.course.passed.rate(o.from, o.to) <= 0 {
 			continue
 		}
