@@ -12,8 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -317,25 +317,25 @@ func TestTriesWidenAndEndBeforeTheNextBeat(t *testing.T) {
 
 func TestUploaderWaitsButWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int64
 		u := &Uploader{wake: make(chan struct{}, 1), opt: Options{Store: countingStore{&calls}}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); u.Run(ctx) }()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if calls != 1 {
-			t.Fatalf("looked %d times within the first minute", calls)
+		if n := calls.Load(); n != 1 {
+			t.Fatalf("looked %d times within the first minute", n)
 		}
 		u.Wake()
 		synctest.Wait()
-		if calls != 2 {
+		if calls.Load() != 2 {
 			t.Fatal("a wake does not wake")
 		}
 		time.Sleep(idleLook)
 		synctest.Wait()
-		if calls != 3 {
-			t.Fatal("unasked it never looks: " + strconv.Itoa(calls))
+		if n := calls.Load(); n != 3 {
+			t.Fatalf("unasked it never looks: %d", n)
 		}
 		cancel()
 		<-done
@@ -343,10 +343,10 @@ func TestUploaderWaitsButWakes(t *testing.T) {
 }
 
 // countingStore is empty and counts how often that is asked.
-type countingStore struct{ n *int }
+type countingStore struct{ n *atomic.Int64 }
 
 func (c countingStore) Epoch() wire.Epoch                   { return wire.Epoch{} }
-func (c countingStore) Waiting() []uint64                   { *c.n++; return nil }
+func (c countingStore) Waiting() []uint64                   { c.n.Add(1); return nil }
 func (countingStore) Load(uint64) (s spool.Sealed, e error) { return }
 func (countingStore) Acknowledge(uint64) error              { return nil }
 func (countingStore) Quarantine(uint64) error               { return nil }
