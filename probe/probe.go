@@ -164,7 +164,7 @@ func (p *Probe) assemble() error {
 		OnSuccess: func() {}, Logger: p.log, Registerer: p.reg})
 	p.heart = push.NewHeart(push.HeartbeatOptions{Probe: p.id.Probe, Key: p.id.HeartbeatKey,
 		Addr: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "7443")), Time: p.time, Interval: p.heartbeatInterval,
-		Fill: p.fillBeat, Acked: p.acked, Wrote: p.wroteDatagram, Logger: p.log, Registerer: p.reg})
+		Fill: p.fillBeat, Acked: p.acked, Dial: p.line.DialContext, Logger: p.log, Registerer: p.reg})
 	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), own{p})
 	return nil
 }
@@ -383,17 +383,6 @@ func (p *Probe) acked(afterSilence bool, version uint64) {
 	if afterSilence || version != p.configVersion() {
 		p.soon() // a batch brings the newer configuration back with it
 	}
-}
-
-func (p *Probe) wroteDatagram(received, sent int) {
-	p.line.AddPackets(datagram(received), datagram(sent))
-}
-
-func datagram(payload int) ledger.Packets {
-	if payload == 0 {
-		return ledger.Packets{}
-	}
-	return ledger.Packets{Count: 1, Bytes: uint64(payload) + 28} // IPv4 and UDP headers
 }
 
 func (p *Probe) configVersion() uint64 {

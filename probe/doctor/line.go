@@ -203,7 +203,7 @@ func (p *patient) heartbeat(ctx context.Context) Finding {
 	h := push.NewHeart(push.HeartbeatOptions{Probe: p.id.Probe, Key: p.id.HeartbeatKey, Addr: addr, Time: p.time,
 		Interval: func() time.Duration { return time.Hour }, Fill: p.fill,
 		Acked:  func(bool, uint64) { answered = true; p.told = true; cancel() },
-		Wrote:  func(int, int) {},
+		Dial:   new(net.Dialer).DialContext,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	began := time.Now()
 	if err := h.Run(ctx); err != nil {

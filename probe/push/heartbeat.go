@@ -30,8 +30,8 @@ type HeartbeatOptions struct {
 	// and the version of the configuration that the collector has. It must not
 	// block.
 	Acked func(afterSilence bool, configVersion uint64)
-	// Wrote is told the bytes of payload on the line, for the probe's ledger.
-	Wrote      func(received, sent int)
+	// Dial opens each beat's socket, and counts its bytes and those of the look-up.
+	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -99,7 +99,9 @@ func (h *Heart) beat(ctx context.Context) (bool, error) {
 	// an ICMP error of long ago must not fail today's beat.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "udp", h.opt.Addr)
+	dialing, dialed := context.WithTimeout(ctx, patience)
+	conn, err := h.opt.Dial(dialing, "udp", h.opt.Addr)
+	dialed()
 	if err != nil {
 		return false, err
 	}
@@ -148,7 +150,6 @@ func (h *Heart) try(conn net.Conn, r clock.Reading, earliest uint64, until time.
 		}
 		return false, err
 	}
-	h.opt.Wrote(0, len(d))
 	if err := conn.SetReadDeadline(until); err != nil {
 		return false, err
 	}
@@ -167,7 +168,6 @@ func (h *Heart) try(conn net.Conn, r clock.Reading, earliest uint64, until time.
 			}
 			return false, err
 		}
-		h.opt.Wrote(n, 0)
 		ack, err := wire.ParseHeartbeatAck(buf[:n], h.opt.Key, h.opt.Probe, r.Boot)
 		if err != nil || ack.Counter < earliest || ack.Counter > h.counter {
 			continue // not the collector, or the answer to an earlier beat

@@ -294,7 +294,7 @@ func TestHeartIsAnsweredAndNoticesTheEndOfSilence(t *testing.T) {
 	acks := make(chan acked, 10)
 	h := NewHeart(HeartbeatOptions{Probe: "p", Key: key, Addr: pc.LocalAddr().String(), Time: NewTimekeeper(c.Now),
 		Interval: func() time.Duration { return 20 * time.Millisecond }, Fill: func(b *wire.Heartbeat) { b.Carrier = wire.Yes },
-		Acked: func(s bool, v uint64) { acks <- acked{s, v} }, Wrote: func(int, int) {},
+		Acked: func(s bool, v uint64) { acks <- acked{s, v} }, Dial: new(net.Dialer).DialContext,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
