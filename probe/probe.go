@@ -317,8 +317,9 @@ func (p *Probe) sealing(ctx context.Context) error {
 const transitionGather = 3 * time.Second
 
 func (p *Probe) seal() {
-	r := p.time.Reading()
-	sealed, err := p.spool.Seal(spool.Seal{Probe: p.id.Probe, At: r.Wall, Mono: r.Mono, Boot: r.Boot, Quality: r.Quality, Software: p.opt.Software})
+	r, quota := p.time.Reading(), p.quota.View()
+	sealed, err := p.spool.Seal(spool.Seal{Probe: p.id.Probe, At: r.Wall, Mono: r.Mono, Boot: r.Boot, Quality: r.Quality, Software: p.opt.Software,
+		Budget: quota.Budget, BudgetSpent: quota.Spent})
 	if err != nil {
 		p.log.Error("a batch cannot be sealed: the results stay", "err", err)
 	}

@@ -24,6 +24,8 @@ const (
 	latencySeconds       = prefix + "latency_seconds"
 	loadedLatencySeconds = prefix + "loaded_latency_seconds"
 	pathHopSeconds       = prefix + "path_hop_seconds"
+	probeBudget          = prefix + "probe_budget_bytes"
+	probeBudgetSpent     = prefix + "probe_budget_spent_bytes"
 )
 
 // Source is what makes a series.
@@ -125,6 +127,8 @@ func records() []Definition {
 		define("pantau_path_reached", gauge, "", "1 if the target itself answered at the end of its path, else 0. Sparse.", target),
 		define(PlanDownload, gauge, bits, "Download speed that the site's contract of that day promises.", site),
 		define(PlanUpload, gauge, bits, "Upload speed that the site's contract of that day promises.", site),
+		define(probeBudget, gauge, "bytes", "What the probe may send and receive in the calendar month (UTC+7): its part of the site's budget.", probe),
+		define(probeBudgetSpent, gauge, "bytes", "What counts as sent and received of it so far. Above the budget only by what is measured each minute, which goes on.", probe),
 		define(ResultTotal, counter, "", "Results of the probe since its boot, by kind, outcome and reason, as it counted them itself.", probe, []string{"kind", "outcome", "reason"}),
 		define("pantau_retransmit_ratio", gauge, "ratio", "Share of a speed test's segments that were sent again, 0 to 1. Sparse.", target, []string{"direction"}),
 		define(SiteInfo, info, "", "Facts about a site from the inventory, as labels; the value is 1.", site, facts),

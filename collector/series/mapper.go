@@ -51,6 +51,7 @@ type placeSeries struct {
 	hops     map[hopKey]*Series
 	targets  map[measure.TargetID]struct{}
 	counters map[counterKey]*Series
+	budget   [2]*Series // of the month, and spent of it; nil: none yet
 }
 
 type valueKey struct {
@@ -71,7 +72,7 @@ type counterKey struct {
 }
 
 // Batch appends the samples of one batch to dst: every value of its ok results,
-// and its counters at the instant of sealing. Of two samples for one series and
+// and its counters and the month's budget at the instant of sealing. Of two samples for one series and
 // instant the first counts.
 func (m *Mapper) Batch(dst []Sample, b *wire.Batch, sent wire.Sent, receivedAt time.Time, inv *inventory.Inventory) ([]Sample, Tally) {
 	var tally Tally
@@ -130,8 +131,9 @@ func (m *Mapper) Batch(dst []Sample, b *wire.Batch, sent wire.Sent, receivedAt t
 	// What cannot be written of the counters the next batch makes up for: they
 	// are cumulative.
 	when, _, why := dater.Date(b.Boot, b.SealedMono, b.SealedAt)
-	if len(b.Counters) > 0 && why == "" && within(when, receivedAt) == "" && locate(when) {
+	if (len(b.Counters) > 0 || b.Budget > 0) && why == "" && within(when, receivedAt) == "" && locate(when) {
 		dst = at.count(dst, where, b.Counters, when.UnixMilli())
+		dst = at.quota(dst, where, b, when.UnixMilli())
 	}
 	return dst, tally
 }
@@ -257,6 +259,17 @@ func (p *placeSeries) count(dst []Sample, l inventory.Labels, counters []wire.Co
 		dst = append(dst, Sample{s, t, float64(n)})
 	}
 	return dst
+}
+
+// quota appends what the probe may move in the month and what it has, if it says so.
+func (p *placeSeries) quota(dst []Sample, l inventory.Labels, b *wire.Batch, t int64) []Sample {
+	if b.Budget == 0 {
+		return dst
+	}
+	if p.budget[0] == nil {
+		p.budget = [2]*Series{newSeries(probeBudget, placeLabels(l)), newSeries(probeBudgetSpent, placeLabels(l))}
+	}
+	return append(dst, Sample{p.budget[0], t, float64(b.Budget)}, Sample{p.budget[1], t, float64(b.BudgetSpent)})
 }
 
 func placeLabels(l inventory.Labels) []labels.Label {

@@ -274,6 +274,21 @@ func TestCountersOfUnknownSortsAreSummed(t *testing.T) {
 	}
 }
 
+func TestTheMonthsBudget(t *testing.T) {
+	b := seriestest.Batch("probe-a", 3, now, booted)
+	b.Counters = nil
+	m := series.NewMapper()
+	if got, _ := m.Batch(nil, &b, seriestest.Sent(now, booted), now, seriestest.Inventory(t)); len(got) != 0 {
+		t.Errorf("of a probe without a budget: %v", lines(got))
+	}
+	b.Budget, b.BudgetSpent = 3e9, 4e9
+	got, _ := m.Batch(nil, &b, seriestest.Sent(now, booted), now, seriestest.Inventory(t))
+	if len(got) != 2 || got[0].Series.Name() != "pantau_probe_budget_bytes" || got[0].V != 3e9 ||
+		got[1].Series.Name() != "pantau_probe_budget_spent_bytes" || got[1].V != 4e9 || got[1].Series.Labels.Get("probe") != "probe-a" {
+		t.Errorf("%v", lines(got))
+	}
+}
+
 func TestTheSameRecordGivesTheSameSamples(t *testing.T) {
 	inv := seriestest.Inventory(t)
 	b := seriestest.Batch("probe-a", 9, now, booted, seriestest.Minutes(now.Add(-time.Minute), booted, 5)...)
@@ -416,8 +431,9 @@ func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
 	}
 	r.Hops = []measure.Hop{{Limit: 1, Address: netip.MustParseAddr("192.0.2.1")}}
 	b := seriestest.Batch("probe-a", 1, now, booted, r)
+	b.Budget = 1
 	got, _ := m.Batch(nil, &b, seriestest.Sent(now, booted), now, inv)
-	if want := len(measure.Metrics()) + len(r.Hops) + 1; len(got) != want {
+	if want := len(measure.Metrics()) + len(r.Hops) + 1 + 2; len(got) != want { // counter, budget
 		t.Errorf("%d samples of a result with every metric, want %d", len(got), want)
 	}
 	got, _ = m.State(got, snapshot(now), now, inv)

@@ -62,6 +62,8 @@ type Seal struct {
 	Boot     measure.BootID
 	Quality  measure.ClockQuality
 	Software string
+	// Of the month, in bytes; 0: no budget.
+	Budget, BudgetSpent uint64
 }
 
 // Sealed is one batch on disk.
@@ -225,7 +227,8 @@ func (s *Spool) Seal(by Seal) (bool, error) {
 	n := min(len(s.pend), wire.MaxResults)
 	b := wire.Batch{Probe: by.Probe, Epoch: wire.Epoch(s.head.Epoch), Seq: s.head.Seq + 1,
 		Boot: by.Boot, SealedAt: by.At, SealedMono: by.Mono, Quality: by.Quality, Software: by.Software,
-		Results: s.pend[:n], SpoolBytes: uint64(s.waiting()), SpoolDropped: s.head.Dropped}
+		Results: s.pend[:n], SpoolBytes: uint64(s.waiting()), SpoolDropped: s.head.Dropped,
+		Budget: by.Budget, BudgetSpent: by.BudgetSpent}
 	copy(b.Previous[:], s.head.Digest)
 	after := s.head.with(s.pend[:n])
 	b.Counters = after.countersOf(by.Boot)

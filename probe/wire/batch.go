@@ -82,6 +82,9 @@ type Batch struct {
 	SpoolBytes uint64 // bytes that wait on the probe's disk at sealing
 	// SpoolDropped counts batches of this epoch that the probe had to drop.
 	SpoolDropped uint64
+	// Budget is what the probe may move in the month of sealing, in bytes of layer 2, 0:
+	// it has none; BudgetSpent what counts as moved of it by then.
+	Budget, BudgetSpent uint64
 }
 
 // ErrMalformed is wrapped by every decoding error: the same bytes will never do.
@@ -129,6 +132,7 @@ func (c *Codec) EncodeBatch(b Batch) ([]byte, error) {
 		SealedAtNs: b.SealedAt.UnixNano(), SealedMonotonicNs: int64(b.SealedMono),
 		ClockQuality: wirepb.ClockQuality(b.Quality), SoftwareVersion: b.Software,
 		Results: make([]*wirepb.Result, 0, len(b.Results)), SpoolBytes: b.SpoolBytes, SpoolDropped: b.SpoolDropped,
+		BudgetBytes: b.Budget, BudgetSpentBytes: b.BudgetSpent,
 	}
 	if b.Seq > 1 {
 		m.PreviousDigest = b.Previous[:]
@@ -191,6 +195,7 @@ func (c *Codec) DecodeBatch(body []byte) (Batch, error) {
 		Boot: measure.BootID(m.BootId), SealedAt: time.Unix(0, m.SealedAtNs).UTC(),
 		SealedMono: time.Duration(m.SealedMonotonicNs), Quality: qualityFromProto(m.ClockQuality),
 		Software: m.SoftwareVersion, SpoolBytes: m.SpoolBytes, SpoolDropped: m.SpoolDropped,
+		Budget: m.BudgetBytes, BudgetSpent: m.BudgetSpentBytes,
 		Results: make([]measure.Result, 0, len(m.Results)),
 	}
 	copy(b.Previous[:], m.PreviousDigest)

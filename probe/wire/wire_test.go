@@ -58,6 +58,7 @@ func example() Batch {
 
 func TestBatchSurvivesTheWire(t *testing.T) {
 	c, want := codec(t), example()
+	want.Budget, want.BudgetSpent = 3e9, 1<<40
 	body, err := c.EncodeBatch(want)
 	if err != nil {
 		t.Fatal(err)

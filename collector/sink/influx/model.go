@@ -41,6 +41,8 @@ func measurement(metric string) string {
 		return "path"
 	case "result_total":
 		return "result"
+	case "probe_budget_bytes", "probe_budget_spent_bytes":
+		return "budget"
 	case "village_state":
 		return "village"
 	case "incident_open":

@@ -809,8 +809,10 @@ type Batch struct {
 	SoftwareVersion   string                 `protobuf:"bytes,9,opt,name=software_version,json=softwareVersion,proto3" json:"software_version,omitempty"`
 	Results           []*Result              `protobuf:"bytes,10,rep,name=results,proto3" json:"results,omitempty"`
 	Counters          []*Counter             `protobuf:"bytes,11,rep,name=counters,proto3" json:"counters,omitempty"`
-	SpoolBytes        uint64                 `protobuf:"varint,12,opt,name=spool_bytes,json=spoolBytes,proto3" json:"spool_bytes,omitempty"`       // bytes on the probe's disk that wait, at sealing
-	SpoolDropped      uint64                 `protobuf:"varint,13,opt,name=spool_dropped,json=spoolDropped,proto3" json:"spool_dropped,omitempty"` // batches this epoch lost because the disk's share was full
+	SpoolBytes        uint64                 `protobuf:"varint,12,opt,name=spool_bytes,json=spoolBytes,proto3" json:"spool_bytes,omitempty"`                     // bytes on the probe's disk that wait, at sealing
+	SpoolDropped      uint64                 `protobuf:"varint,13,opt,name=spool_dropped,json=spoolDropped,proto3" json:"spool_dropped,omitempty"`               // batches this epoch lost because the disk's share was full
+	BudgetBytes       uint64                 `protobuf:"varint,14,opt,name=budget_bytes,json=budgetBytes,proto3" json:"budget_bytes,omitempty"`                  // that the probe may move in the month of sealing (UTC+7); 0: no budget
+	BudgetSpentBytes  uint64                 `protobuf:"varint,15,opt,name=budget_spent_bytes,json=budgetSpentBytes,proto3" json:"budget_spent_bytes,omitempty"` // of it at sealing, layer 2, both directions; only with budget_bytes
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -932,6 +934,20 @@ func (x *Batch) GetSpoolBytes() uint64 {
 func (x *Batch) GetSpoolDropped() uint64 {
 	if x != nil {
 		return x.SpoolDropped
+	}
+	return 0
+}
+
+func (x *Batch) GetBudgetBytes() uint64 {
+	if x != nil {
+		return x.BudgetBytes
+	}
+	return 0
+}
+
+func (x *Batch) GetBudgetSpentBytes() uint64 {
+	if x != nil {
+		return x.BudgetSpentBytes
 	}
 	return 0
 }
@@ -1896,7 +1912,7 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\x0e2\x14.pantau.wire.v1.KindR\x04kind\x121\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x17.pantau.wire.v1.OutcomeR\aoutcome\x12.\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x16.pantau.wire.v1.ReasonR\x06reason\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\x04R\x05count\"\xf4\x03\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\"\xc5\x04\n" +
 	"\x05Batch\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\fR\x05epoch\x12\x10\n" +
@@ -1913,7 +1929,9 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\bcounters\x18\v \x03(\v2\x17.pantau.wire.v1.CounterR\bcounters\x12\x1f\n" +
 	"\vspool_bytes\x18\f \x01(\x04R\n" +
 	"spoolBytes\x12#\n" +
-	"\rspool_dropped\x18\r \x01(\x04R\fspoolDropped\"k\n" +
+	"\rspool_dropped\x18\r \x01(\x04R\fspoolDropped\x12!\n" +
+	"\fbudget_bytes\x18\x0e \x01(\x04R\vbudgetBytes\x12,\n" +
+	"\x12budget_spent_bytes\x18\x0f \x01(\x04R\x10budgetSpentBytes\"k\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
