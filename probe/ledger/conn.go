@@ -151,7 +151,7 @@ func (c *conn) refresh(closing bool) {
 		c.path = info.path
 		now.arrived = c.came.Look(time.Now(), info.received, info.path.SegmentsIn, info.path.OutOfOrder, info.receivedMSS)
 		now.acked = max(info.acked, 1) - 1 + info.sacked // the kernel counts the SYN as one byte
-		now.rx = info.received + info.segmentsIn*header + synOptions
+		now.rx = now.arrived + info.segmentsIn*header + synOptions
 		now.tx = info.sent + info.segmentsOut*header + synOptions
 		switch {
 		case !closing || info.over:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -33,6 +34,16 @@ import (
 )
 
 var directions = []measure.Kind{measure.KindDownload, measure.KindUpload}
+
+// Most of these tests wait for most of their time: more of them may run at once
+// than there are processors.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n != nil && n.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
+		n.Value.Set(fmt.Sprint(max(6, runtime.GOMAXPROCS(0))))
+	}
+	os.Exit(m.Run())
+}
 
 // quick is short enough for a test of what happens, not of how fast.
 func quick() engine.Options {
@@ -261,6 +272,7 @@ func TestCancel(t *testing.T) {
 	for _, kind := range directions {
 		for name, url := range map[string]string{"in a check": silent, "in the transfer": honest} {
 			t.Run(name+"/"+string(kind), func(t *testing.T) {
+				t.Parallel()
 				i := newInstrument(t, engine.Options{Full: true})
 				ctx, cancel := context.WithCancel(t.Context())
 				var at time.Time
