@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,6 +262,59 @@ func TestATestWaitsForTheLine(t *testing.T) {
 				}
 				if d := down[0].MeasuredAt.Sub(began); d < c.within[0] || d > c.within[1] || !slices.Equal(down[0].Flags, c.flags) {
 					t.Errorf("after %v, flags %v", d, down[0].Flags)
+				}
+			})
+		})
+	}
+}
+
+// Whoever turns the pace is followed at once, and a box that is switched off and on
+// all the time tests hardly more often than another.
+func TestTheRunnerKeepsThePace(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		restart     time.Duration // on average; 0: never
+		least, most float64       // tests in units of what the pace says
+	}{{"undisturbed", 0, 0.8, 1.2}, {"switched off and on", 3 * time.Hour, 0.9, 1.6}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, mean := new(log), new(atomic.Int64)
+				set := func() Set {
+					return Set{Interval: time.Minute, Pace: Pace{Mean: time.Duration(mean.Load()), Offset: 7 * time.Hour},
+						Heavy: func(context.Context) []measure.Result {
+							r := reading(0, 0)
+							r.Kind = measure.KindDownload
+							return []measure.Result{r}
+						}}
+				}
+				rnd := rand.New(rand.NewPCG(7, 8))
+				for _, m := range []time.Duration{time.Hour, 8 * time.Hour, 30 * time.Minute} {
+					const span = 10 * 24 * time.Hour
+					mean.Store(int64(m))
+					before, peak := len(l.of(measure.KindDownload)), 0
+					for end := time.Now().Add(span); time.Now().Before(end); {
+						stop := start(t, l, set)
+						run := time.Until(end)
+						if c.restart > 0 {
+							run = min(run, time.Duration(rnd.ExpFloat64()*float64(c.restart)))
+						}
+						time.Sleep(run)
+						stop()
+					}
+					made := l.of(measure.KindDownload)[before:]
+					for _, r := range made {
+						if h := r.MeasuredAt.Add(7 * time.Hour).Hour(); h >= 18 && h < 23 {
+							peak++
+						}
+					}
+					// Chance: four standard deviations.
+					n, want := float64(len(made)), float64(span/m)
+					if slack := 4 * math.Sqrt(want); n < want*c.least-slack || n > want*c.most+slack {
+						t.Errorf("every %v: %v tests, want about %v", m, n, want)
+					}
+					if share := float64(peak) / n; c.restart == 0 && math.Abs(share-1.0/3) > 4*math.Sqrt(2.0/9/n) {
+						t.Errorf("every %v: %v of %v tests in the peak hours", m, peak, n)
+					}
 				}
 			})
 		})
