@@ -37,10 +37,11 @@ const (
 	skipped = 500 * time.Millisecond
 
 	// A queue stands where round trips take this much longer than the shortest one.
-	// Less is also the wait for a delayed acknowledgement.
 	standingQueue = 20 * time.Millisecond
-	standingShare = 0.15                  // of the shortest round trip, if that is more,
-	standingMost  = 50 * time.Millisecond // but not more than this
+	// Those of TCP wait for delayed acknowledgements: where the way is long, so much
+	// of the shortest one, but not more than is waited there.
+	standingShare = 0.15
+	standingMost  = 50 * time.Millisecond
 )
 
 // stopReason says why a transfer ended.
@@ -58,7 +59,11 @@ func (p Look) queued(rest time.Duration) (yes, known bool) {
 	if p.RTT == 0 || p.MinRTT == 0 {
 		return false, false
 	}
-	return p.RTT > max(rest, p.MinRTT+max(standingQueue, min(time.Duration(float64(p.MinRTT)*standingShare), standingMost))), true
+	more := standingQueue
+	if !p.Echo {
+		more = max(more, min(time.Duration(float64(p.MinRTT)*standingShare), standingMost))
+	}
+	return p.RTT > max(rest, p.MinRTT+more), true
 }
 
 // course decides, from what has passed, when streams are added and when the

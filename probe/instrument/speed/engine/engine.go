@@ -118,6 +118,7 @@ type Point struct {
 type Look struct {
 	At     time.Duration `json:"at_ns"`
 	RTT    time.Duration `json:"rtt_ns"`     // now; 0: not known
+	Echo   bool          `json:"echo"`       // it is ICMP's, not TCP's
 	MinRTT time.Duration `json:"min_rtt_ns"` // the shortest one
 	// Segments is how many with payload were sent so far, Again how many of them
 	// again.

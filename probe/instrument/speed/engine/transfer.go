@@ -342,7 +342,7 @@ func (t *transfer) know(p Look) {
 	p.At = t.course.passed.end()
 	if t.ping != nil && p.MinRTT <= 2*t.idle[len(t.idle)-1]+standingMost {
 		if rtt := t.ping.latest(); rtt > 0 {
-			p.RTT, p.MinRTT = rtt, t.idle[0]
+			p.RTT, p.MinRTT, p.Echo = rtt, t.idle[0], true
 		}
 	}
 	t.course.looks = append(t.course.looks, p)

@@ -86,7 +86,7 @@ func page(rows []Row) string {
 	fmt.Fprintf(&b, "# Truth table\n\n%s. Truth is the payload that the line carried: rate of Ethernet frames x 1448/1514. "+
 		"Within %.0f%% is right. A cell says beforehand whether 16 streams can fill it (cells.csv).\n\n",
 		time.Now().UTC().Format("2006-01-02 15:04 UTC"), tolerance*100)
-	b.WriteString("| tool | rows | unsound | failed | cells that can be filled: right | median error | 90% within | cells that cannot: flagged | edge: right or flagged | median bytes, MB | median seconds |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| tool | rows | unsound | failed | cells that can be filled: right | median error | 90% within | cells that cannot: flagged, right all the same, neither | edge: right or flagged | median bytes, MB | of a full 15 s | median seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, tool := range Tools() {
 		var of []Row
 		for _, r := range rows {
@@ -142,8 +142,8 @@ func cell(of map[Tool]Row, tool Tool) string {
 }
 
 func summary(tool Tool, rows []Row) string {
-	var unsound, failed, right, filled, flaggedNo, no, edgeGood, edge int
-	var errs, bytes, seconds []float64
+	var unsound, failed, right, filled, flaggedNo, rightNo, no, edgeGood, edge int
+	var errs, bytes, shares, seconds []float64
 	for _, r := range rows {
 		if !r.Sound {
 			unsound++
@@ -153,6 +153,7 @@ func summary(tool Tool, rows []Row) string {
 			failed++
 		}
 		bytes, seconds = append(bytes, float64(r.Bytes)/1e6), append(seconds, r.Seconds)
+		shares = append(shares, float64(r.Bytes)/(r.RateBPS/8*15)*100)
 		switch r.Fills {
 		case Yes:
 			filled++
@@ -162,8 +163,11 @@ func summary(tool Tool, rows []Row) string {
 			}
 		case No:
 			no++
+			// By calculation, which is of a steady state: the first seconds may fill it.
 			if r.holds() {
 				flaggedNo++
+			} else if math.Abs(r.Error) <= tolerance {
+				rightNo++
 			}
 		default:
 			edge++
@@ -172,9 +176,9 @@ func summary(tool Tool, rows []Row) string {
 			}
 		}
 	}
-	return fmt.Sprintf("| %s | %d | %d | %d | %d of %d (%.0f%%) | %.1f%% | %.1f%% | %d of %d | %d of %d | %.1f | %.1f |", tool, len(rows), unsound, failed,
-		right, filled, 100*float64(right)/float64(max(filled, 1)), quantile(errs, 0.5), quantile(errs, 0.9), flaggedNo, no, edgeGood, edge,
-		quantile(bytes, 0.5), quantile(seconds, 0.5))
+	return fmt.Sprintf("| %s | %d | %d | %d | %d of %d (%.0f%%) | %.1f%% | %.1f%% | %d, %d, %d of %d | %d of %d | %.1f | %.0f%% | %.1f |", tool, len(rows), unsound, failed,
+		right, filled, 100*float64(right)/float64(max(filled, 1)), quantile(errs, 0.5), quantile(errs, 0.9), flaggedNo, rightNo, no-flaggedNo-rightNo, no, edgeGood, edge,
+		quantile(bytes, 0.5), quantile(shares, 0.5), quantile(seconds, 0.5))
 }
 
 func quantile(v []float64, q float64) float64 {
