@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pantau-desa/pantau/probe/budget"
@@ -11,6 +12,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/schedule"
+	"github.com/pantau-desa/pantau/probe/ticket"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
 
@@ -25,10 +27,59 @@ func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.C
 		k.log.Error("speed cannot be measured", "err", err)
 		return nil
 	}
-	targets := c.SpeedTargets
+	targets, patience := c.SpeedTargets, min(orDefault(c.SpeedMeanIntervalNs, meanInterval)/2, mostPatience)
 	return func(ctx context.Context) []measure.Result {
-		return k.test(ctx, o, targets[rand.IntN(len(targets))])
+		target := k.put.target // a turn is at one server
+		if !slices.Contains(targets, target) {
+			target = targets[rand.IntN(len(targets))]
+		}
+		return k.ask(ctx, o, target, patience)
 	}
+}
+
+// meanInterval is between two heavy tests if the collector does not say; mostPatience
+// is how long one waits for a ticket, or half the mean interval if that is shorter: it
+// would become the next one.
+const (
+	meanInterval = 6 * time.Hour
+	mostPatience = time.Hour
+)
+
+// putOff is a heavy test that has to wait for its ticket.
+type putOff struct {
+	target *wirepb.SpeedTarget // nil: none waits
+	since  time.Time           // of the first refusal
+	wait   time.Duration       // that was told last
+}
+
+// ask makes a test by ticket. One that has to wait is put off; when that would be too
+// long, it is skipped.
+func (k *kit) ask(ctx context.Context, o speed.Options, target *wirepb.SpeedTarget, patience time.Duration) []measure.Result {
+	before := k.put
+	k.put = putOff{}
+	test := func(ctx context.Context) []measure.Result { return k.test(ctx, o, target) }
+	if k.office == nil {
+		return test(ctx)
+	}
+	results, err := k.office.Test(ctx, measure.TargetID(target.Id), test)
+	no, refused := errors.AsType[*ticket.Refusal](err)
+	if !refused {
+		return results
+	}
+	since := before.since
+	if before.target == nil {
+		since = time.Now()
+	}
+	if time.Since(since)+no.After <= patience {
+		k.put = putOff{target, since, no.After}
+		return nil
+	}
+	for kind := range parts {
+		r := speed.Blank(o.Instrument, kind).Skip(no.Reason, no.Detail)
+		r.Target = measure.TargetID(target.Id)
+		results = append(results, r)
+	}
+	return results
 }
 
 // test is one speed test, within what the month can pay for. One that it cannot is

@@ -24,6 +24,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
 	"github.com/pantau-desa/pantau/probe/schedule"
+	"github.com/pantau-desa/pantau/probe/ticket"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
 
@@ -34,6 +35,8 @@ type kit struct {
 	probe  measure.ProbeID
 	line   *ledger.Ledger
 	budget *budget.Account
+	office *ticket.Office   // nil: tests are made without asking
+	put    putOff           // only the heavy test's, of which there is one at a time
 	now    func() time.Time // judges certificates
 	log    *slog.Logger
 
@@ -49,8 +52,8 @@ type meter interface {
 	Measure(context.Context) measure.Result
 }
 
-func newKit(probe measure.ProbeID, line *ledger.Ledger, account *budget.Account, now func() time.Time, log *slog.Logger) *kit {
-	return &kit{probe: probe, line: line, budget: account, now: now, log: log}
+func newKit(probe measure.ProbeID, line *ledger.Ledger, account *budget.Account, office *ticket.Office, now func() time.Time, log *slog.Logger) *kit {
+	return &kit{probe: probe, line: line, budget: account, office: office, now: now, log: log}
 }
 
 // Mean times between two measurements of the rare instruments.
@@ -79,7 +82,7 @@ func (k *kit) set(c *wirepb.ProbeConfig, local Local) schedule.Set {
 func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 	s := schedule.Set{
 		Interval: max(orDefault(c.LightIntervalNs, time.Minute), 10*time.Second), // a burst takes up to six
-		Pace: schedule.Pace{Mean: orDefault(c.SpeedMeanIntervalNs, 6*time.Hour), Peak: c.PeakShare,
+		Pace: schedule.Pace{Mean: orDefault(c.SpeedMeanIntervalNs, meanInterval), Peak: c.PeakShare,
 			Offset: time.Duration(cmp.Or(c.UtcOffsetMinutes, wib)) * time.Minute},
 		Metered: local.Router.Interface != "" || or(local.UsageInterface, c.UsageInterface) != "",
 	}
@@ -111,6 +114,7 @@ func (k *kit) build(c *wirepb.ProbeConfig, local Local) schedule.Set {
 	}
 	s.Rare = append(k.rare(c), k.house(c, local)...)
 	s.Heavy = k.heavy(c, local.SpeedInstrument)
+	s.Postponed = func() time.Duration { return k.put.wait }
 	return s
 }
 

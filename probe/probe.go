@@ -37,6 +37,7 @@ import (
 	"github.com/pantau-desa/pantau/probe/push"
 	"github.com/pantau-desa/pantau/probe/schedule"
 	"github.com/pantau-desa/pantau/probe/spool"
+	"github.com/pantau-desa/pantau/probe/ticket"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
@@ -152,7 +153,9 @@ func New(o Options) (*Probe, error) {
 }
 
 func (p *Probe) assemble() error {
-	p.kit = newKit(p.id.Probe, p.line, p.quota, p.time.Floor, p.log)
+	client := p.client()
+	office := ticket.New(ticket.Options{Probe: p.id.Probe, Key: p.id.Key, Collector: p.id.Collector, Client: client, Logger: p.log})
+	p.kit = newKit(p.id.Probe, p.line, p.quota, office, p.time.Floor, p.log)
 	p.runner = schedule.New(schedule.Options{Probe: p.id.Probe, Set: p.set, Now: p.time.Reading,
 		LastSlot: p.spool.LastSlot, SinceTest: p.quota.SinceTest, Record: p.record, Logger: p.log})
 	u, err := url.Parse(p.id.Collector)
@@ -160,7 +163,7 @@ func (p *Probe) assemble() error {
 		return fmt.Errorf("collector address: %w", err)
 	}
 	p.uploader = push.New(push.Options{Probe: p.id.Probe, Key: p.id.Key, Collector: p.id.Collector,
-		Client: p.client(), Store: p.spool, Time: p.time, ConfigVersion: p.configVersion, Config: p.configure,
+		Client: client, Store: p.spool, Time: p.time, ConfigVersion: p.configVersion, Config: p.configure,
 		OnSuccess: func() {}, Logger: p.log, Registerer: p.reg})
 	p.heart = push.NewHeart(push.HeartbeatOptions{Probe: p.id.Probe, Key: p.id.HeartbeatKey,
 		Addr: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "7443")), Time: p.time, Interval: p.heartbeatInterval,

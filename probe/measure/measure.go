@@ -207,6 +207,7 @@ const (
 	FlagCrossTraffic Flag = "cross_traffic" // others used the line during the test
 	FlagRetry        Flag = "retry"         // the first try went unanswered
 	FlagUnenrolled   Flag = "unenrolled"    // measured by hand, not on schedule
+	FlagUnticketed   Flag = "unticketed"    // nobody could be asked whether others test at the same time
 	FlagDeferred     Flag = "deferred"      // waited for others to leave the line; where they did not, cross_traffic too
 	FlagFullLength   Flag = "full_length"   // the week's test without an early end
 )

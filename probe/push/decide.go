@@ -68,9 +68,9 @@ func backoff(failures int, rnd float64) time.Duration {
 	return d/2 + time.Duration(rnd*float64(d/2))
 }
 
-// retryAfter reads the delay that the collector asks for (RFC 9110 section
+// RetryAfter reads the delay that the collector asks for (RFC 9110 section
 // 10.2.3, seconds only: a date would need a clock that is right).
-func retryAfter(h http.Header) time.Duration {
+func RetryAfter(h http.Header) time.Duration {
 	s, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || s < 0 {
 		return 0

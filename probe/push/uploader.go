@@ -204,7 +204,7 @@ func (u *Uploader) send(ctx context.Context, b spool.Sealed) (Decision, *wirepb.
 	}
 	d := Decide(resp.StatusCode)
 	if d != Acknowledged {
-		return d, nil, retryAfter(resp.Header), fmt.Errorf("collector: %s: %s", resp.Status, strings.TrimSpace(string(body[:min(len(body), 300)])))
+		return d, nil, RetryAfter(resp.Header), fmt.Errorf("collector: %s: %s", resp.Status, strings.TrimSpace(string(body[:min(len(body), 300)])))
 	}
 	var answer wirepb.BatchResponse
 	if err := proto.Unmarshal(body, &answer); err != nil {

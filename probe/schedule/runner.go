@@ -41,6 +41,9 @@ type Set struct {
 	Pace     Pace
 	// Heavy runs one speed test and returns its results. nil: there is none.
 	Heavy func(ctx context.Context) []measure.Result
+	// Postponed is asked when Heavy has returned: how long the test, which has not begun,
+	// is put off. 0: it was made, or given up. nil: none ever is put off.
+	Postponed func() time.Duration
 	// Metered says that the usage among Light is expected to tell what the village does
 	// with its line: a heavy test waits for it to know.
 	Metered bool
@@ -69,11 +72,12 @@ type Options struct {
 type Runner struct {
 	opt Options
 
-	mu    sync.Mutex // guards what follows
-	heavy bool       // a heavy test runs
-	rare  bool       // a rare instrument measures
-	idle  bool       // one that a heavy test would spoil
-	use   use        // of the line by others
+	mu    sync.Mutex    // guards what follows
+	heavy bool          // a heavy test runs
+	rare  bool          // a rare instrument measures
+	idle  bool          // one that a heavy test would spoil
+	again time.Duration // monotonic instant to which a heavy test was put off; 0: none was
+	use   use           // of the line by others
 }
 
 // New makes a runner.
@@ -113,19 +117,20 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		// A heavy test begins right after a round, so that it spoils the fewest slots, and
 		// knows by then what others do with the line; the first of a start does not wait for
-		// one. One that a rare instrument holds up comes a slot later.
-		if set.Heavy != nil && test.due && (ran || !test.tested && !set.Metered) {
+		// one. One that a rare instrument holds up comes a slot later. One that was put off
+		// begins when it was told, unless the next slot is near: others wait behind it.
+		next := Slot(now.Wall, set.Interval, phase).Add(set.Interval).Sub(now.Wall)
+		if set.Heavy != nil && test.due && (ran || !test.tested && !set.Metered || test.again && next >= set.Interval/2) {
 			if wait, flags := r.defers(&test, set, now); !wait && r.begin() {
 				test = turn{tested: true, left: Gap(r.opt.Exp), at: now.Mono}
 				wg.Go(func() { r.runHeavy(ctx, set, flags) })
 			}
 		}
-		next := r.startRare(ctx, &wg, set, rare)
-		wait := Slot(now.Wall, set.Interval, phase).Add(set.Interval).Sub(now.Wall)
+		rareNext := r.startRare(ctx, &wg, set, rare)
+		wait := min(next, rareNext)
 		if set.Heavy != nil && test.soon > now.Mono {
 			wait = min(wait, test.soon-now.Mono)
 		}
-		wait = min(wait, next)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -143,6 +148,7 @@ type turn struct {
 	due           bool
 	since         time.Time // it is due,
 	deferred      bool      // and waits for the line
+	again         bool      // it was put off, to soon
 }
 
 // draw goes on towards the next heavy test, after it was drawn.
@@ -150,6 +156,13 @@ func (r *Runner) draw(t *turn, set Set, now clock.Reading) {
 	if set.Heavy == nil || set.Pace.Mean <= 0 {
 		t.at = now.Mono // what there is none of comes no nearer
 		return
+	}
+	r.mu.Lock()
+	again := r.again
+	r.again = 0
+	r.mu.Unlock()
+	if again > 0 {
+		*t = turn{drawn: true, tested: true, soon: again, at: now.Mono, again: true}
 	}
 	if !t.drawn && !t.tested {
 		t.left, t.at = Gap(r.opt.Exp), now.Mono
@@ -265,6 +278,14 @@ func (r *Runner) runHeavy(ctx context.Context, set Set, flags []measure.Flag) {
 		}
 		return results
 	})
+	if set.Postponed == nil {
+		return
+	}
+	if wait := set.Postponed(); wait > 0 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.again = r.opt.Now().Mono + wait
+	}
 }
 
 // meter takes a reading of what the village moves.
