@@ -478,6 +478,44 @@ func TestEveryMinuteOnceWhateverTheHeavyTestDoes(t *testing.T) {
 	})
 }
 
+// A test that is put off comes when it was told, and spoils nothing meanwhile.
+func TestATestThatIsPutOffComesWhenItWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := new(log)
+		waits := []time.Duration{95 * time.Second, 7 * time.Minute, 2 * time.Second, 0}
+		var tries []time.Time
+		set := func() Set {
+			return Set{Interval: time.Minute, Pace: Pace{Mean: 100 * time.Hour},
+				Light: []Light{{Kind: measure.KindLatency, Measure: okay(measure.KindLatency, measure.PacketLossRatio), Idle: true}},
+				Heavy: func(context.Context) []measure.Result {
+					tries = append(tries, time.Now())
+					if waits[len(tries)-1] > 0 {
+						return nil
+					}
+					return []measure.Result{{Kind: measure.KindDownload, Outcome: measure.OK,
+						Values: []measure.Value{{Metric: measure.DownloadBitsPerSecond, Number: 1}}}}
+				},
+				Postponed: func() time.Duration { return waits[len(tries)-1] }}
+		}
+		stop := start(t, l, set)
+		time.Sleep(20 * time.Minute)
+		stop()
+		if len(tries) != len(waits) || len(l.of(measure.KindDownload)) != 1 {
+			t.Fatalf("%d tries, %d tests", len(tries), len(l.of(measure.KindDownload)))
+		}
+		for i, at := range tries[1:] {
+			if late := at.Sub(tries[i]) - waits[i]; late < 0 || late > 40*time.Second {
+				t.Errorf("told to come in %v, came %v later than that", waits[i], late)
+			}
+		}
+		for _, r := range l.of(measure.KindLatency) {
+			if r.Outcome != measure.OK {
+				t.Errorf("a slot was spoiled: %+v", r)
+			}
+		}
+	})
+}
+
 func TestRestartMeasuresNoSlotTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := new(log)

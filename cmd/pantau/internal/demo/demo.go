@@ -9,6 +9,7 @@ package demo
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -95,6 +96,8 @@ const (
 	postPort   = "7483"
 
 	grafanaPort = "3000" // its own default
+
+	targetID = "server-ukur" // of the measurement server, in the inventory
 )
 
 type run struct {
@@ -106,7 +109,8 @@ type run struct {
 	lines  []line
 	world  *world.World // nil on loopback
 	col    *collector.Collector
-	target *target.Target
+	target *target.Target // by ticket: the probes'
+	hand   *target.Target // for people with their own tools
 	post   *post.Office
 	web    net.Listener
 	open   []io.Closer // what teardown closes, in order of opening
@@ -183,11 +187,15 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	o := collector.Options{DataDir: filepath.Join(dir, "collector"), Inventory: filepath.Join(dir, "inventory"),
 		RuleDir: filepath.Join(dir, "rules"), Office: office,
 		Schedule: r.pace, DownAfter: r.opt.downAfter, Incidents: r.timers(), Alerts: r.alerts(office.Addr()), Simulation: true, Schematic: true, Software: probe.Version(), Logger: r.log}
-	var targets []net.Listener
+	hand, err := listenNear("127.0.0.1:" + targetPort)
+	if err := r.own(hand, err); err != nil {
+		return err
+	}
+	var measured net.Listener
 	if r.world != nil {
-		targets, err = r.inside(&o)
+		measured, err = r.inside(&o)
 	} else {
-		targets, err = r.onLoopback(&o)
+		measured, err = r.onLoopback(&o)
 	}
 	if err != nil {
 		return err
@@ -195,10 +203,14 @@ func (r *run) build(ctx context.Context, dir string) (err error) {
 	if err := errors.Join(writeInventory(o.Inventory, r.lines), writeRules(o.RuleDir)); err != nil {
 		return err
 	}
-	if r.target, err = target.New(target.Options{Listeners: targets, Logger: r.log}); err != nil {
+	if r.hand, err = target.New(target.Options{Listeners: []net.Listener{hand}, Logger: r.log}); err != nil {
 		return err
 	}
-	r.col, err = collector.New(ctx, o)
+	if r.col, err = collector.New(ctx, o); err != nil {
+		return err
+	}
+	r.target, err = target.New(target.Options{Listeners: []net.Listener{measured}, Logger: r.log,
+		Trust: []ed25519.PublicKey{r.col.TicketKey()}, ID: targetID})
 	return err
 }
 
@@ -248,8 +260,9 @@ func (r *run) buildWorld(ctx context.Context) (err error) {
 const lost = `Lost by that: no line has a rate of its own, so speeds are this machine's; no line can be cut;
 reach, first hop and usage have nothing of a village in them.`
 
-// inside puts collector and target into the data centre's namespace.
-func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
+// inside puts collector and target into the data centre's namespace, and returns where
+// the probes measure.
+func (r *run) inside(o *collector.Options) (net.Listener, error) {
 	pusat := r.world.PusatAddress.String()
 	listen := func(port string) (net.Listener, error) {
 		l, err := r.world.Pusat.Listen("tcp", net.JoinHostPort(pusat, port))
@@ -274,10 +287,6 @@ func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
 	if r.web, err = listen(webPort); err != nil {
 		return nil, err
 	}
-	host, err := listenNear("127.0.0.1:" + targetPort)
-	if err := r.own(host, err); err != nil {
-		return nil, err
-	}
 	// The world, as the collector's own uplink is tried with, is the BNG: its refusal
 	// is an answer.
 	o.Uplink, o.UplinkDial = []string{net.JoinHostPort(r.world.BNGAddress.String(), ingestPort)}, r.world.Pusat.DialContext
@@ -292,20 +301,20 @@ func (r *run) inside(o *collector.Options) ([]net.Listener, error) {
 			Reach:    map[string]string{"olt-1": r.world.OLTAddress.String(), "bng-1": r.world.BNGAddress.String()},
 			ReachTCP: net.JoinHostPort(pusat, targetPort)})
 	}
-	return []net.Listener{host, measured}, nil
+	return measured, nil
 }
 
-func (r *run) onLoopback(o *collector.Options) ([]net.Listener, error) {
+func (r *run) onLoopback(o *collector.Options) (net.Listener, error) {
 	o.IngestAddr, o.Names = "127.0.0.1:0", []string{"127.0.0.1"}
-	host, err := listenNear("127.0.0.1:" + targetPort)
-	if err := r.own(host, err); err != nil {
+	measured, err := net.Listen("tcp", "127.0.0.1:0")
+	if err := r.own(measured, err); err != nil {
 		return nil, err
 	}
 	for i, p := range r.places {
 		r.lines = append(r.lines, line{place: p, ODC: i / 3, Latency: "127.0.0.1",
-			SpeedURL: "http://" + host.Addr().String() + "/speedtest", ReachTCP: host.Addr().String()})
+			SpeedURL: "http://" + measured.Addr().String() + "/speedtest", ReachTCP: measured.Addr().String()})
 	}
-	return []net.Listener{host}, nil
+	return measured, nil
 }
 
 // listenNear listens where asked, or on any port of the same address if that one
@@ -335,7 +344,7 @@ func (r *run) play(ctx context.Context, dir string) error {
 	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServers()
 	var back errgroup.Group
-	for _, serve := range []func(context.Context) error{r.col.Run, r.target.Run, r.post.Run, r.browseServer} {
+	for _, serve := range []func(context.Context) error{r.col.Run, r.target.Run, r.hand.Run, r.post.Run, r.browseServer} {
 		back.Go(func() error {
 			defer cancel() // one that ends early ends the demo
 			return serve(servers)

@@ -130,7 +130,7 @@ func writeInventory(dir string, lines []line) error {
 		add("probes.csv", string(l.Probe), string(l.Site), l.UsageInterface, l.LANGateway, l.FirstHop, since, note)
 	}
 	one := lines[0]
-	add("targets.csv", "server-ukur", "Server ukur", "", "", "speed", "", "", one.SpeedURL, "", since, note)
+	add("targets.csv", targetID, "Server ukur", "", "", "speed", "", "", one.SpeedURL, "", since, note)
 	add("targets.csv", "pusat", "Pusat data", "", "", "icmp", one.Latency, "", "", "yes", since, note)
 	for _, id := range sortedKeys(one.Reach) {
 		add("targets.csv", id, id, strings.ToUpper(id), "", "icmp", one.Reach[id], "", "", "", since, note)

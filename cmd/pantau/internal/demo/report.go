@@ -302,4 +302,4 @@ func (r *run) page() string { return fmt.Sprintf("http://%s/", r.col.OfficeAddr(
 
 func (r *run) postURL() string { return fmt.Sprintf("http://%s/", r.post.Addr()) }
 
-func (r *run) targetURL() string { return fmt.Sprintf("http://%s/speedtest", r.target.Addr()) }
+func (r *run) targetURL() string { return fmt.Sprintf("http://%s/speedtest", r.hand.Addr()) }

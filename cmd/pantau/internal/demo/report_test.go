@@ -131,8 +131,8 @@ func TestFailedBuildLeavesNothingOpen(t *testing.T) {
 			}
 			l.Close()
 		}
-		if listeners != 3 {
-			t.Errorf("%s: %d listeners, want those of pages, mails and target", broken, listeners)
+		if listeners != 4 {
+			t.Errorf("%s: %d listeners, want those of pages, mails and both targets", broken, listeners)
 		}
 	}
 }
