@@ -52,8 +52,8 @@ type meter interface {
 	Measure(context.Context) measure.Result
 }
 
-func newKit(probe measure.ProbeID, line *ledger.Ledger, account *budget.Account, office *ticket.Office, now func() time.Time, log *slog.Logger) *kit {
-	return &kit{probe: probe, line: line, budget: account, office: office, now: now, log: log}
+func newKit(probe measure.ProbeID, line *ledger.Ledger, account *budget.Account, now func() time.Time, log *slog.Logger) *kit {
+	return &kit{probe: probe, line: line, budget: account, now: now, log: log}
 }
 
 // Mean times between two measurements of the rare instruments.

@@ -22,7 +22,7 @@ func kitFor(t *testing.T) *kit {
 	account := budget.Open(budget.Options{File: filepath.Join(t.TempDir(), "budget.json"), Own: line.Own,
 		Now: func() (time.Time, bool) { return time.Now(), true }, Logger: log})
 	account.Keep()
-	return newKit("kl-0001", line, account, nil, time.Now, log)
+	return newKit("kl-0001", line, account, time.Now, log)
 }
 
 func rare(s schedule.Set) map[measure.Kind]time.Duration {

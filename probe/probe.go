@@ -154,8 +154,8 @@ func New(o Options) (*Probe, error) {
 
 func (p *Probe) assemble() error {
 	client := p.client()
-	office := ticket.New(ticket.Options{Probe: p.id.Probe, Key: p.id.Key, Collector: p.id.Collector, Client: client, Logger: p.log})
-	p.kit = newKit(p.id.Probe, p.line, p.quota, office, p.time.Floor, p.log)
+	p.kit = newKit(p.id.Probe, p.line, p.quota, p.time.Floor, p.log)
+	p.kit.office = ticket.New(ticket.Options{Probe: p.id.Probe, Key: p.id.Key, Collector: p.id.Collector, Client: client, Logger: p.log})
 	p.runner = schedule.New(schedule.Options{Probe: p.id.Probe, Set: p.set, Now: p.time.Reading,
 		LastSlot: p.spool.LastSlot, SinceTest: p.quota.SinceTest, Record: p.record, Logger: p.log})
 	u, err := url.Parse(p.id.Collector)

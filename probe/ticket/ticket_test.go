@@ -131,9 +131,15 @@ func TestWhoIsToldToWaitDoesNotTest(t *testing.T) {
 // all the same, and what was measured says so.
 func TestWithoutAnyoneToAskResultsAreMarked(t *testing.T) {
 	for name, answer := range map[string]func(c *collector, w http.ResponseWriter, m *wirepb.TicketRequest){
-		"a collector of before":   func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) { http.Error(w, "nothing here", 404) },
-		"revoked":                 func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) { http.Error(w, "revoked", 403) },
-		"ill":                     func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) { http.Error(w, "ill", 500) },
+		"a collector of before": func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) {
+			http.Error(w, "nothing here", http.StatusNotFound)
+		},
+		"revoked": func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) {
+			http.Error(w, "revoked", http.StatusForbidden)
+		},
+		"ill": func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) {
+			http.Error(w, "ill", http.StatusInternalServerError)
+		},
 		"a captive portal":        func(_ *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) { io.WriteString(w, "<html>log in") },
 		"another server's ticket": func(c *collector, w http.ResponseWriter, _ *wirepb.TicketRequest) { c.give(w, "p1", "ukur-2") },
 		"another probe's ticket":  func(c *collector, w http.ResponseWriter, m *wirepb.TicketRequest) { c.give(w, "p2", m.Target) },
