@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -53,10 +54,8 @@ type Account struct {
 	base   uint64 // spent in the month when the probe had moved
 	mark   uint64 // so many bytes
 	seen   uint64 // had moved at the last look
+	looked time.Time
 	open   *Grant // the test that runs
-	heavy  uint64 // bytes of tests since the start
-	since  time.Time
-	light  uint64 // bytes of all else at that time
 	broken error  // of the last write
 }
 
@@ -64,16 +63,15 @@ type Account struct {
 const (
 	every      = 2 * time.Second // looks at what has moved
 	ahead      = 10 * time.Minute
-	leastAhead = 256 << 10 // bytes
-	window     = 10 * time.Minute
-	smoothing  = 8 // windows over which the rate of the light instruments is averaged
+	leastAhead = 256 << 10      // bytes
+	smoothing  = 12 * time.Hour // time constant of the average rate of all that is no test: what a cut held up must not weigh
 )
 
 // Open reads the account. One that is missing or damaged is begun anew: the part of
 // the month that has passed is then taken as spent evenly, as soon as budget and
 // month are known, so that a box without a memory does not spend a month twice.
 func Open(o Options) *Account {
-	a := &Account{opt: o, since: time.Now()}
+	a := &Account{opt: o}
 	var err error
 	a.state, err = load(o.File)
 	switch {
@@ -87,8 +85,11 @@ func Open(o Options) *Account {
 			"file", bad, "err", errors.Join(err, os.Rename(o.File, bad)))
 		a.state = state{}
 	}
+	if a.state.Light == 0 {
+		a.state.Light = firstLight
+	}
 	a.mark = a.own()
-	a.seen = a.mark
+	a.seen, a.looked = a.mark, time.Now()
 	return a
 }
 
@@ -119,12 +120,7 @@ func (a *Account) Keep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.turn()
-	a.rate()
-	own, chunk := a.own(), a.chunk()
-	if a.open == nil {
-		chunk = max(chunk, 4*(own-a.seen)) // a burst: more of it may come
-	}
-	a.seen = own
+	chunk := max(a.look(), a.chunk())
 	if need := a.need(chunk); a.charged() < need-chunk/2 {
 		_ = a.write(need) // logged; it is tried again with the next look
 	}
@@ -218,6 +214,7 @@ func (a *Account) Reserve(full bool) (*Grant, error) {
 		return nil, fmt.Errorf("a test takes some %.1f MB; of the %.0f MB of %s %.1f MB are spent, and the rest of the month needs %.1f MB without tests",
 			o.cost/1e6, float64(o.budget)/1e6, a.state.Months[0].Month, float64(o.spent)/1e6, o.light*o.rest.Seconds()/1e6)
 	}
+	a.look()
 	before := a.state
 	a.open = &Grant{account: a, bytes: most, from: a.spent(), full: full}
 	a.state.Test, _ = a.opt.Now()
@@ -287,8 +284,8 @@ func (g *Grant) End(bytes uint64, typical bool) {
 		return
 	}
 	a.turn()
-	a.open, a.seen = nil, a.own()
-	a.heavy += bytes
+	a.look() // while it is open: its bytes are no burst
+	a.open = nil
 	if typical && bytes > 0 && !g.full {
 		a.state.Costs = append(slices.Clone(a.state.Costs), bytes)
 		a.state.Costs = a.state.Costs[max(len(a.state.Costs)-maxCosts, 0):]
@@ -324,9 +321,6 @@ func (a *Account) need(chunk uint64) uint64 {
 func (a *Account) outlook() outlook {
 	at, _ := a.opt.Now()
 	o := outlook{budget: a.budget, spent: a.spent(), rest: a.state.Months[0].Month.Rest(at), light: a.state.Light, cost: firstCost}
-	if o.light == 0 {
-		o.light = firstLight
-	}
 	if n := len(a.state.Costs); n > 0 {
 		var sum float64
 		for _, c := range a.state.Costs {
@@ -337,19 +331,18 @@ func (a *Account) outlook() outlook {
 	return o
 }
 
-// rate follows what the light instruments and the pushes cost.
-func (a *Account) rate() {
-	elapsed := time.Since(a.since)
-	if a.open != nil || elapsed < window {
-		return
+// look follows what is moved beside tests, and returns what more must be charged ahead
+// if it is a burst, of which more may come.
+func (a *Account) look() (burst uint64) {
+	own, now := a.own(), time.Now()
+	moved, elapsed := own-a.seen, now.Sub(a.looked)
+	a.seen, a.looked = own, now
+	if a.open != nil || elapsed <= 0 {
+		return 0
 	}
-	light := a.own()
-	light -= min(a.heavy, light)
-	now := min(float64(light-min(a.light, light))/elapsed.Seconds(), maxLight)
-	if a.state.Light > 0 {
-		now = a.state.Light + (now-a.state.Light)/smoothing
-	}
-	a.state.Light, a.since, a.light = now, time.Now(), light
+	rate := float64(moved) / elapsed.Seconds()
+	a.state.Light = min(a.state.Light+(rate-a.state.Light)*-math.Expm1(-float64(elapsed)/float64(smoothing)), maxLight)
+	return 4 * moved
 }
 
 // turn begins another month if the clock, vouched for, says so. A month that was left is come back to as it was left; one that was before

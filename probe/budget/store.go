@@ -21,7 +21,7 @@ type state struct {
 	Fresh bool `json:"fresh,omitempty"`
 	// At is the last vouched time of a write; zero: none.
 	At time.Time `json:"at,omitzero"`
-	// Light is in bytes per second, 0: not measured yet.
+	// Light is what is moved beside tests, in bytes per second; 0: not known.
 	Light float64 `json:"light_bytes_per_second"`
 	// Costs are those of the last tests, in bytes, the latest last.
 	Costs []uint64 `json:"test_bytes,omitempty"`
