@@ -42,6 +42,8 @@ type measurement struct {
 	speed.Merged
 	// Targets are the single answers of reach, 0 or 1.
 	Targets map[measure.TargetID]float64 `json:"targets,omitempty"`
+	// Server is the public one that was measured against.
+	Server string `json:"server,omitempty"`
 	// Hops are what answered on the way of a path.
 	Hops []hop `json:"hops,omitempty"`
 }
@@ -54,7 +56,7 @@ type hop struct {
 
 type measureFlags struct {
 	target, iface, resolver, instrument, config, out string
-	full                                             bool
+	full, public                                     bool
 	duration                                         time.Duration
 }
 
@@ -86,6 +88,9 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 			return nil
 		})),
 		RunE: func(c *cobra.Command, args []string) error {
+			if f.public && (args[0] != "speed" || f.target != "" || speed.Name(f.instrument) != speed.SpeedtestGo) {
+				return cli.Usage(fmt.Errorf("--public is for: measure speed --instrument %s, without --target", speed.SpeedtestGo))
+			}
 			if f.duration < time.Second || f.duration > time.Minute {
 				return cli.Usage(errors.New("--duration is between 1s and 1m"))
 			}
@@ -109,6 +114,7 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 	c.Flags().StringVar(&f.iface, "interface", "", "interface that carries the village's traffic, for usage; the one to leave by, for speed")
 	c.Flags().StringVar(&f.instrument, "instrument", string(speed.Default), fmt.Sprintf("for speed: %s, or %s for comparison", speed.Pantau, speed.SpeedtestGo))
 	c.Flags().BoolVar(&f.full, "full", false, "for speed: measure for the whole --duration, without an early end")
+	c.Flags().BoolVar(&f.public, "public", false, "for speed with --instrument speedtest-go: against the public Ookla network, abroad, which so learns this box's address")
 	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics, signal and the router's usage")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
 	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, at most; or of watching usage")
@@ -135,17 +141,7 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 	var r measure.Result
 	switch kind {
 	case "speed":
-		in, err := speed.New(speed.Options{Instrument: speed.Name(f.instrument), Ledger: line, Logger: log, Duration: f.duration, Full: f.full, NoEcho: through != ""})
-		if err != nil {
-			return measurement{}, cli.Usage(err)
-		}
-		down, up := f.noServer(measure.KindDownload), f.noServer(measure.KindUpload)
-		if f.target != "" {
-			down = in.Measure(ctx, handTarget, f.target, measure.KindDownload)
-			up = in.Measure(ctx, handTarget, f.target, measure.KindUpload)
-		}
-		down.MeasuredAt = start.Wall
-		return finish(speed.Merge(down, up), nil), nil
+		return f.speed(ctx, speed.Options{Instrument: speed.Name(f.instrument), Ledger: line, Logger: log, Duration: f.duration, Full: f.full, NoEcho: through != ""}, start.Wall)
 	case "latency":
 		r = latency.New(latency.Options{Target: handTarget, Host: hostOf(f.target), Ledger: line, Logger: log}).Measure(ctx)
 	case "reach":
@@ -214,6 +210,36 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 	return done, nil
 }
 
+// speed measures both directions.
+func (f measureFlags) speed(ctx context.Context, o speed.Options, at time.Time) (measurement, error) {
+	in, err := speed.New(o)
+	if err != nil {
+		return measurement{}, cli.Usage(err)
+	}
+	down, up := f.noServer(measure.KindDownload), f.noServer(measure.KindUpload)
+	var public speed.PublicServer
+	if f.public {
+		public, err = speed.Public(ctx, o)
+		f.target = public.URL
+	}
+	switch {
+	case err != nil:
+		down, up = speed.Failed(o.Instrument, measure.KindDownload, err), speed.Failed(o.Instrument, measure.KindUpload, err)
+	case f.target != "":
+		down = in.Measure(ctx, handTarget, f.target, measure.KindDownload)
+		up = in.Measure(ctx, handTarget, f.target, measure.KindUpload)
+	}
+	down.MeasuredAt = at
+	m := finish(speed.Merge(down, up), nil)
+	if f.public {
+		m.Flags = append(m.Flags, speed.FlagPublic)
+	}
+	if public.URL != "" {
+		m.Server = public.String()
+	}
+	return m, nil
+}
+
 // meter counts on the interface that was named, else on the router's.
 func (f measureFlags) meter(s runSettings, line *ledger.Ledger) interface {
 	Measure(context.Context) measure.Result
@@ -276,6 +302,9 @@ func show(c *cobra.Command, m measurement) error {
 	fmt.Fprintln(w)
 	if m.Detail != "" {
 		fmt.Fprintf(w, "\t%s\n", m.Detail)
+	}
+	if m.Server != "" {
+		fmt.Fprintf(w, "server\t%s\n", m.Server)
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Values)) {
 		fmt.Fprintf(w, "%s\t%s\n", k, human(k, m.Values[k]))

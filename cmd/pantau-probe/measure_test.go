@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -77,6 +78,24 @@ func TestMeasureByHand(t *testing.T) {
 }
 
 // A resolver on port 53 needs a privileged port of loopback.
+// The public network is asked only by who says so, and all of it.
+func TestPublicOnlyWhereItSays(t *testing.T) {
+	for _, args := range [][]string{
+		{"speed", "--public"},
+		{"speed", "--public", "--instrument", "speedtest-go", "--target", "http://192.0.2.1:7442"},
+		{"latency", "--public", "--instrument", "speedtest-go"},
+	} {
+		c := measureCommand()
+		c.SetArgs(args)
+		c.SetOut(io.Discard)
+		c.SetErr(io.Discard)
+		c.SilenceUsage = true
+		if err := c.Execute(); err == nil || !strings.Contains(err.Error(), "--public is for") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
 func TestMeasureDNSByHand(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.77:53")
 	if err != nil {

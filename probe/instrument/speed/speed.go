@@ -113,3 +113,21 @@ func Blank(n Name, kind measure.Kind) measure.Result {
 	}
 	return r
 }
+
+// PublicServer is one of the public Ookla network.
+type PublicServer = reference.PublicServer
+
+// FlagPublic marks a result against that network: its servers are nobody's we know,
+// and its way leads through networks that are not the village's.
+const FlagPublic measure.Flag = "public_ookla"
+
+// Public finds the server of the public Ookla network that answers soonest, for
+// [SpeedtestGo]. That network, abroad, so learns this box's address.
+func Public(ctx context.Context, o Options) (PublicServer, error) {
+	return reference.Public(ctx, reference.Options{Ledger: o.Ledger, Logger: o.Logger, TLS: o.TLS})
+}
+
+// Failed is a result of an instrument for which no server was found.
+func Failed(n Name, kind measure.Kind, err error) measure.Result {
+	return server.Explain(err).Of(Blank(n, kind))
+}
