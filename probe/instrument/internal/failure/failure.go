@@ -35,7 +35,8 @@ func ReasonOf(err error) measure.Reason {
 		return measure.ReasonDNS
 	case is(syscall.ECONNREFUSED):
 		return measure.ReasonRefused
-	case is(syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EADDRNOTAVAIL):
+	case is(syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EADDRNOTAVAIL,
+		syscall.ENODEV): // the interface that it is to leave by is not there
 		return measure.ReasonUnreachable
 	case is(syscall.EACCES, syscall.EPERM):
 		return measure.ReasonPermission

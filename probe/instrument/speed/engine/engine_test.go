@@ -310,6 +310,16 @@ func TestReasonsOfDialling(t *testing.T) {
 	}
 }
 
+// An interface that is not there (any more) is no way out.
+func TestNoSuchInterface(t *testing.T) {
+	o := quick()
+	o.Ledger = ledger.New(ledger.Options{Interface: "nosuch0"})
+	r := newInstrument(t, o).Measure(t.Context(), "", "http://127.0.0.1:7442", measure.KindUpload)
+	if r.Outcome != measure.Failed || r.Reason != measure.ReasonUnreachable {
+		t.Errorf("%s, %s (%s)", r.Outcome, r.Reason, r.Detail)
+	}
+}
+
 // The cable is pulled, or the way refused, in the middle of a transfer, with
 // echoes beside it: no figure, and an end in time.
 func TestWayLostInTheMiddle(t *testing.T) {
