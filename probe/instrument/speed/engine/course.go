@@ -109,6 +109,7 @@ type order struct {
 	to      time.Duration // what is measured, if it stops
 	steady  bool          // the windows of the interval agreed
 	rising  bool          // each is above the one before, further than they may lie apart
+	queued  bool          // a queue stood all along
 }
 
 // minRTT is the shortest round trip known.
@@ -202,7 +203,7 @@ func (c *course) next() order {
 	enough := c.grown || c.streams == mostStreams && !c.stepped
 	if !c.full && since >= windows*w && t >= skipped+windows*w && (enough || c.queues(t-windows*w, t)) {
 		if from, ok := c.agree(t, w); ok {
-			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true}
+			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true, queued: c.queues(from, t)}
 		}
 	}
 	return order{streams: c.streams}
@@ -268,13 +269,16 @@ func (c *course) last(why stopReason) order {
 	if c.stepped {
 		least = max(least, min(c.changed+c.settle(), o.from))
 	}
-	best, queued := math.Inf(1), false
+	best := math.Inf(1)
 	for to := least + windows*w; to <= t; to += lookEvery {
 		mean, spread, rising := c.spread(to, w)
-		q := c.queues(to-windows*w, to)
-		if mean > 0 && (q && !queued || q == queued && spread <= best) {
-			o.from, o.to, o.rising = to-windows*w, to, rising && spread > agreement
-			best, queued = spread, q
+		queued := c.queues(to-windows*w, to)
+		for i := time.Duration(1); spread >= agreement && i <= windows; i++ {
+			queued = queued && c.queues(to-i*w, to-(i-1)*w)
+		}
+		if mean > 0 && (queued && !o.queued || queued == o.queued && spread <= best) {
+			o.from, o.to, o.rising, o.queued = to-windows*w, to, rising && spread > agreement, queued
+			best = spread
 		}
 	}
 	if c.stepped && !c.grown && c.before > 0 {
@@ -285,16 +289,17 @@ func (c *course) last(why stopReason) order {
 }
 
 // saturated reports whether the line, and not the streams, held the rate. It is
-// so if a queue stood before it for most of the interval. Without a queue it is not
-// if the rate was still on its way up. Else the losses tell: those of a full line
-// grow with the streams, those of a bad one do not, and hold every stream down.
-// Without either, twice the streams would have brought more; where there was no
-// such comparison, nobody can say that the line was full.
+// so if a queue stood before it for most of the interval, and for most of each of
+// its windows where these do not agree. Without a queue it is not if the rate was
+// still on its way up. Else the losses tell: those of a full line grow with the
+// streams, those of a bad one do not, and hold every stream down. Without either,
+// twice the streams would have brought more; where there was no such comparison,
+// nobody can say that the line was full.
 func (c *course) saturated(o order) bool {
-	share, known := c.queuedShare(o.from, o.to)
+	_, known := c.queuedShare(o.from, o.to)
 	loss, sent := c.lost(o.from, o.to)
 	switch {
-	case known && share >= 0.5:
+	case o.queued:
 		return true
 	case o.rising:
 		return false

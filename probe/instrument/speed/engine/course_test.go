@@ -78,6 +78,18 @@ func TestCourse(t *testing.T) {
 		{"a long way, no queue and no loss: nothing shows that it is full", line{250 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
 			return float64(n) * 2e6, 0, 0
 		}}, 15 * time.Second, 0, false, stopStable, 16, 32e6, 6 * time.Second, false, true},
+		{"full at first, then held by losses: the part with a queue", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			if t < 10*time.Second {
+				return 5e6, 200 * ms, 0.01
+			}
+			return 3e6, 0, 0.02
+		}}, 15 * time.Second, 0, true, stopLimit, 16, 5e6, 15100 * ms, true, true},
+		{"full now and then", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			if t%(3*time.Second) < 1800*ms {
+				return 5e6, 200 * ms, 0.01
+			}
+			return 3.5e6, 0, 0.02
+		}}, 15 * time.Second, 0, false, stopLimit, 16, 0, 15100 * ms, false, false},
 		{"over before it could compare", line{20 * ms, func(int, time.Duration) (float64, time.Duration, float64) { return 20e6, 0, 0 }},
 			900 * ms, 0, false, stopLimit, 8, 20e6, time.Second, false, true},
 		{"a rise to the end", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) { return 1e6 * t.Seconds(), 0, 0 }},
