@@ -33,7 +33,7 @@ func (k *kit) heavy(c *wirepb.ProbeConfig, instrument speed.Name) func(context.C
 		if !slices.Contains(targets, target) {
 			target = targets[rand.IntN(len(targets))]
 		}
-		return k.ask(ctx, o, target, patience)
+		return k.confirm(ctx, o, limitsOf(c), targets, target, k.ask(ctx, o, target, patience))
 	}
 }
 
@@ -57,11 +57,8 @@ type putOff struct {
 func (k *kit) ask(ctx context.Context, o speed.Options, target *wirepb.SpeedTarget, patience time.Duration) []measure.Result {
 	before := k.put
 	k.put = putOff{}
-	test := func(ctx context.Context) []measure.Result { return k.test(ctx, o, target) }
-	if k.office == nil {
-		return test(ctx)
-	}
-	results, err := k.office.Test(ctx, measure.TargetID(target.Id), test)
+	test := func(ctx context.Context) []measure.Result { return k.test(ctx, o, target, both) }
+	results, err := k.byTicket(ctx, target, test)
 	no, refused := errors.AsType[*ticket.Refusal](err)
 	if !refused {
 		return results
@@ -82,9 +79,18 @@ func (k *kit) ask(ctx context.Context, o speed.Options, target *wirepb.SpeedTarg
 	return results
 }
 
-// test is one speed test, within what the month can pay for. One that it cannot is
-// one skipped result.
-func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTarget) (results []measure.Result) {
+// byTicket runs test when the collector lets it begin; the only error is a
+// [ticket.Refusal].
+func (k *kit) byTicket(ctx context.Context, target *wirepb.SpeedTarget, test func(context.Context) []measure.Result) ([]measure.Result, error) {
+	if k.office == nil {
+		return test(ctx), nil
+	}
+	return k.office.Test(ctx, measure.TargetID(target.Id), test)
+}
+
+// test is one speed test in some directions, within what the month can pay for. One
+// that it cannot is one skipped result.
+func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTarget, wanted func(measure.Kind) bool) (results []measure.Result) {
 	grant, full, err := k.reserve()
 	if err != nil {
 		return []measure.Result{speed.Blank(o.Instrument, measure.KindDownload).Skip(measure.ReasonBudget, err.Error())}
@@ -102,6 +108,9 @@ func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTar
 	defer stop()
 	o.Full = full
 	for kind, part := range parts {
+		if !wanted(kind) {
+			continue
+		}
 		if o.MostBytes = grant.Payload(part); o.MostBytes < leastPayload {
 			return append(results, speed.Blank(o.Instrument, kind).Skip(measure.ReasonBudget, "the other direction took what this test may"))
 		}
@@ -116,6 +125,8 @@ func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTar
 	}
 	return results
 }
+
+func both(measure.Kind) bool { return true }
 
 // leastPayload is what a transfer takes to tell anything, in bytes.
 const leastPayload = 1 << 20

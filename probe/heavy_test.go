@@ -85,7 +85,7 @@ func TestTestsAreChargedWithWhatTheLineCarries(t *testing.T) {
 	tests := 0
 	for {
 		spent := account.View().Spent
-		rs := k.test(ctx, o, &wirepb.SpeedTarget{Id: "x", Url: "http://10.9.0.2:7442/speedtest"})
+		rs := k.test(ctx, o, &wirepb.SpeedTarget{Id: "x", Url: "http://10.9.0.2:7442/speedtest"}, both)
 		if rs[0].Reason == measure.ReasonBudget {
 			break
 		}

@@ -58,6 +58,10 @@ func (s Schedule) budget(site inventory.Site) uint64 {
 	return uint64(cmp.Or(told[site.Access], budgets[site.Access], budgets[inventory.AccessVSAT]) * 1e9)
 }
 
+// LowShare is the share of the plan below which the rules of alerts/rules begin to find
+// fault: what is lower a probe measures again at another server.
+const LowShare = 0.5
+
 // Most is how many questions, and how many pages, a probe is given: the nearest.
 const Most = 8
 
@@ -158,6 +162,9 @@ func (p *Provisioner) make(inv *inventory.Inventory, id measure.ProbeID, at time
 	}
 	if s, ok := inv.Site(place.Site, at); ok {
 		c.Mobile = s.Access == inventory.Access4G
+		if s.Plan != nil {
+			c.LowDownloadBps, c.LowUploadBps = LowShare*s.Plan.DownloadBPS, LowShare*s.Plan.UploadBPS
+		}
 		// The site's probes share its quota. One that is placed later in a month finds what
 		// the others have spent by then gone beyond its share.
 		c.MonthBudgetBytes = p.schedule.budget(s) / uint64(max(len(inv.ProbesAt(place.Site, at)), 1))

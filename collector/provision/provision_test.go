@@ -3,6 +3,7 @@ package provision
 import (
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,7 @@ func TestConfigIsWhatTheInventorySays(t *testing.T) {
 	}
 	if c.LanGateway != "192.168.1.1" || c.UsageInterface != "br-lan" || c.LatencyTarget != "olt" || c.LatencyAddress != "192.0.2.1" ||
 		len(c.ReachTargets) != 2 || len(c.SpeedTargets) != 1 || c.SpeedTargets[0].Url != "http://ukur.example.id:7442/speedtest" ||
+		c.LowDownloadBps != 10e6 || c.LowUploadBps != 5e6 || // halves of the plan
 		time.Duration(c.HeartbeatIntervalNs) != 20*time.Second || c.SpeedMeanIntervalNs != 0 {
 		t.Fatalf("%+v", c)
 	}
@@ -78,6 +80,17 @@ func TestConfigIsWhatTheInventorySays(t *testing.T) {
 	}
 	if _, _, err := p.Config("p1", time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC)); err == nil || !strings.Contains(err.Error(), "p1 nowhere") {
 		t.Errorf("after its placement ended: %v", err)
+	}
+}
+
+// Rules and probes must mean the same by a low speed.
+func TestLowIsWhatTheRulesCallLow(t *testing.T) {
+	raw, err := os.ReadFile("../../alerts/rules/speed.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(raw), fmt.Sprintf("[2d]) < %g\n", LowShare)); n != 4 {
+		t.Errorf("%d comparisons with %g of the plan, want 4", n, LowShare)
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	latencySeconds       = prefix + "latency_seconds"
 	loadedLatencySeconds = prefix + "loaded_latency_seconds"
 	pathHopSeconds       = prefix + "path_hop_seconds"
+	lowConfirmed         = prefix + "speed_low_confirmed"
 	probeBudget          = prefix + "probe_budget_bytes"
 	probeBudgetSpent     = prefix + "probe_budget_spent_bytes"
 )
@@ -132,6 +133,7 @@ func records() []Definition {
 		define(ResultTotal, counter, "", "Results of the probe since its boot, by kind, outcome and reason, as it counted them itself.", probe, []string{"kind", "outcome", "reason"}),
 		define("pantau_retransmit_ratio", gauge, "ratio", "Share of a speed test's segments that were sent again, 0 to 1. Sparse.", target, []string{"direction"}),
 		define(SiteInfo, info, "", "Facts about a site from the inventory, as labels; the value is 1.", site, facts),
+		define(lowConfirmed, gauge, "", "Of a speed test far below the plan: 1 if another measurement server found the same right after, 0 if it found more or there was none to ask. Others have no sample.", target, []string{"direction"}),
 		define("pantau_target_reachable", gauge, "", "1 if the target answered in that minute, else 0.", target),
 		define("pantau_upload_bits_per_second", gauge, bits, "Upload speed: payload over several TCP streams. Sparse: read with last_over_time.", target),
 		define(VillageState, gauge, "", "State of the village: 1 up, 2 degraded, 3 down, 4 probe_fault, 5 never_seen, 6 no_coverage, 7 maintenance.", village),

@@ -51,11 +51,17 @@ type placeSeries struct {
 	hops     map[hopKey]*Series
 	targets  map[measure.TargetID]struct{}
 	counters map[counterKey]*Series
+	low      map[lowKey]*Series
 	budget   [2]*Series // of the month, and spent of it; nil: none yet
 }
 
 type valueKey struct {
 	metric    measure.Metric
+	target    measure.TargetID
+	direction measure.Kind
+}
+
+type lowKey struct {
 	target    measure.TargetID
 	direction measure.Kind
 }
@@ -123,6 +129,9 @@ func (m *Mapper) Batch(dst []Sample, b *wire.Batch, sent wire.Sent, receivedAt t
 				dst = append(dst, Sample{s, t, v.Number})
 			}
 		}
+		if confirmed, low := lowSpeed(r); low {
+			dst = append(dst, Sample{at.lowSpeed(where, r), t, confirmed})
+		}
 		for _, h := range r.Hops {
 			dst = append(dst, Sample{at.hop(where, r.Target, h.Limit), t, h.RoundTrip.Seconds()})
 		}
@@ -161,7 +170,7 @@ func (m *Mapper) at(l inventory.Labels) *placeSeries {
 		if len(m.places) >= maxPlaces {
 			clear(m.places)
 		}
-		p = &placeSeries{values: make(map[valueKey]*Series), hops: make(map[hopKey]*Series), targets: make(map[measure.TargetID]struct{}),
+		p = &placeSeries{values: make(map[valueKey]*Series), hops: make(map[hopKey]*Series), low: make(map[lowKey]*Series), targets: make(map[measure.TargetID]struct{}),
 			counters: make(map[counterKey]*Series)}
 		m.places[key] = p
 	}
@@ -220,6 +229,30 @@ func (m *Mapper) series(p *placeSeries, l inventory.Labels, r *measure.Result, v
 		s = newSeries(form.name, append(placeLabels(l),
 			labels.Label{Name: "direction", Value: string(key.direction)}, labels.Label{Name: "stat", Value: form.stat}, labels.Label{Name: "target", Value: string(key.target)}))
 		p.values[key] = s
+	}
+	return s
+}
+
+// lowSpeed reports whether a speed test was far below the plan, and whether another
+// server confirmed it: 1 or 0.
+func lowSpeed(r *measure.Result) (confirmed float64, low bool) {
+	switch {
+	case r.Kind != measure.KindDownload && r.Kind != measure.KindUpload:
+		return 0, false
+	case slices.Contains(r.Flags, measure.FlagLowUnconfirmed): // of both, what accuses nobody
+		return 0, true
+	}
+	return 1, slices.Contains(r.Flags, measure.FlagLowConfirmed)
+}
+
+// lowSpeed is the series of what became of low results.
+func (p *placeSeries) lowSpeed(l inventory.Labels, r *measure.Result) *Series {
+	key := lowKey{r.Target, r.Kind}
+	s := p.low[key]
+	if s == nil {
+		s = newSeries(lowConfirmed, append(placeLabels(l),
+			labels.Label{Name: "direction", Value: string(r.Kind)}, labels.Label{Name: "target", Value: string(r.Target)}))
+		p.low[key] = s
 	}
 	return s
 }

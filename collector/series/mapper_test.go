@@ -2,6 +2,7 @@ package series_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -430,10 +431,13 @@ func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
 		r.Values = append(r.Values, v)
 	}
 	r.Hops = []measure.Hop{{Limit: 1, Address: netip.MustParseAddr("192.0.2.1")}}
-	b := seriestest.Batch("probe-a", 1, now, booted, r)
+	low := r
+	low.Kind, low.Target, low.Flags = measure.KindDownload, "iix-1", []measure.Flag{measure.FlagLowConfirmed}
+	low.Values, low.Hops = []measure.Value{{Metric: measure.DownloadBitsPerSecond, Number: 1}}, nil
+	b := seriestest.Batch("probe-a", 1, now, booted, r, low)
 	b.Budget = 1
 	got, _ := m.Batch(nil, &b, seriestest.Sent(now, booted), now, inv)
-	if want := len(measure.Metrics()) + len(r.Hops) + 1 + 2; len(got) != want { // counter, budget
+	if want := len(measure.Metrics()) + len(r.Hops) + 1 + 2 + 2; len(got) != want { // counter, budget, a low test
 		t.Errorf("%d samples of a result with every metric, want %d", len(got), want)
 	}
 	got, _ = m.State(got, snapshot(now), now, inv)
@@ -456,6 +460,32 @@ func TestCatalogueCoversEverySampleAndMetric(t *testing.T) {
 		if !made[name] {
 			t.Errorf("%s is in the catalogue and nothing makes it", name)
 		}
+	}
+}
+
+// Whether a low speed was confirmed is said of low ones alone, and per direction.
+func TestLowSpeeds(t *testing.T) {
+	test := func(kind measure.Kind, metric measure.Metric, target measure.TargetID, flags ...measure.Flag) measure.Result {
+		r := seriestest.Latency(now.Add(-time.Minute), booted, 0.1)
+		r.Kind, r.Target, r.Flags = kind, target, append([]measure.Flag{"streams_8"}, flags...)
+		r.Values = []measure.Value{{Metric: metric, Number: 9e6}}
+		return r
+	}
+	const down, up = measure.DownloadBitsPerSecond, measure.UploadBitsPerSecond
+	b := seriestest.Batch("probe-a", 1, now, booted,
+		test(measure.KindDownload, down, "t1", measure.FlagLowConfirmed), test(measure.KindDownload, down, "t2", measure.FlagLowConfirmed),
+		test(measure.KindUpload, up, "t1", measure.FlagLowUnconfirmed), test(measure.KindUpload, up, "t2"),
+		test(measure.KindUpload, up, "t3", measure.FlagLowConfirmed, measure.FlagLowUnconfirmed),
+		test(measure.KindLatency, measure.LatencySecondsMedian, "t4", measure.FlagLowConfirmed))
+	got, _ := series.NewMapper().Batch(nil, &b, seriestest.Sent(now, booted), now, seriestest.Inventory(t))
+	said := map[string]float64{}
+	for _, s := range got {
+		if s.Series.Name() == "pantau_speed_low_confirmed" {
+			said[s.Series.Labels.Get("direction")+" "+s.Series.Labels.Get("target")] = s.V
+		}
+	}
+	if want := map[string]float64{"download t1": 1, "download t2": 1, "upload t1": 0, "upload t3": 0}; !maps.Equal(said, want) {
+		t.Errorf("%v, want %v", said, want)
 	}
 }
 

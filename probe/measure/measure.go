@@ -208,8 +208,12 @@ const (
 	FlagRetry        Flag = "retry"         // the first try went unanswered
 	FlagUnenrolled   Flag = "unenrolled"    // measured by hand, not on schedule
 	FlagUnticketed   Flag = "unticketed"    // nobody could be asked whether others test at the same time
-	FlagDeferred     Flag = "deferred"      // waited for others to leave the line; where they did not, cross_traffic too
-	FlagFullLength   Flag = "full_length"   // the week's test without an early end
+	FlagLowConfirmed Flag = "low_confirmed" // far below the plan, at two servers
+	// FlagLowUnconfirmed: far below the plan, at one server: another one measured more, or
+	// none could be asked.
+	FlagLowUnconfirmed Flag = "low_unconfirmed"
+	FlagDeferred       Flag = "deferred"    // waited for others to leave the line; where they did not, cross_traffic too
+	FlagFullLength     Flag = "full_length" // the week's test without an early end
 )
 
 // Value is one figure of a result.

@@ -23,7 +23,7 @@ func measurement(metric string) string {
 	switch metric {
 	case "latency_seconds", "jitter_seconds", "packet_loss_ratio":
 		return "latency"
-	case "download_bits_per_second", "upload_bits_per_second", "idle_latency_seconds", "loaded_latency_seconds", "retransmit_ratio":
+	case "download_bits_per_second", "upload_bits_per_second", "idle_latency_seconds", "loaded_latency_seconds", "retransmit_ratio", "speed_low_confirmed":
 		return "speed"
 	case "carrier_up", "lan_gateway_reachable", "first_hop_reachable", "odp_reachable", "target_reachable":
 		return "reach"

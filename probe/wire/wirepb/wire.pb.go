@@ -1508,6 +1508,8 @@ type ProbeConfig struct {
 	MonthBudgetBytes    uint64                 `protobuf:"varint,18,opt,name=month_budget_bytes,json=monthBudgetBytes,proto3" json:"month_budget_bytes,omitempty"`   // all that this probe may send and receive in a calendar month (UTC+7), layer 2; 0: none
 	UtcOffsetMinutes    int32                  `protobuf:"zigzag32,19,opt,name=utc_offset_minutes,json=utcOffsetMinutes,proto3" json:"utc_offset_minutes,omitempty"` // local time of the peak hours; 0: 420 (WIB)
 	PeakShare           float64                `protobuf:"fixed64,20,opt,name=peak_share,json=peakShare,proto3" json:"peak_share,omitempty"`                         // share of the speed tests within 18 and 23 local; 0: a third
+	LowDownloadBps      float64                `protobuf:"fixed64,21,opt,name=low_download_bps,json=lowDownloadBps,proto3" json:"low_download_bps,omitempty"`        // below it a download is measured again at another server; 0: never
+	LowUploadBps        float64                `protobuf:"fixed64,22,opt,name=low_upload_bps,json=lowUploadBps,proto3" json:"low_upload_bps,omitempty"`              // the same of uploads
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1678,6 +1680,20 @@ func (x *ProbeConfig) GetUtcOffsetMinutes() int32 {
 func (x *ProbeConfig) GetPeakShare() float64 {
 	if x != nil {
 		return x.PeakShare
+	}
+	return 0
+}
+
+func (x *ProbeConfig) GetLowDownloadBps() float64 {
+	if x != nil {
+		return x.LowDownloadBps
+	}
+	return 0
+}
+
+func (x *ProbeConfig) GetLowUploadBps() float64 {
+	if x != nil {
+		return x.LowUploadBps
 	}
 	return 0
 }
@@ -1971,7 +1987,7 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\n" +
 	"PageTarget\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"\xa0\a\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xf0\a\n" +
 	"\vProbeConfig\x12@\n" +
 	"\rreach_targets\x18\x01 \x03(\v2\x1b.pantau.wire.v1.ReachTargetR\freachTargets\x12@\n" +
 	"\rspeed_targets\x18\x02 \x03(\v2\x1b.pantau.wire.v1.SpeedTargetR\fspeedTargets\x12%\n" +
@@ -1996,7 +2012,9 @@ const file_probe_wire_wirepb_wire_proto_rawDesc = "" +
 	"\x12month_budget_bytes\x18\x12 \x01(\x04R\x10monthBudgetBytes\x12,\n" +
 	"\x12utc_offset_minutes\x18\x13 \x01(\x11R\x10utcOffsetMinutes\x12\x1d\n" +
 	"\n" +
-	"peak_share\x18\x14 \x01(\x01R\tpeakShare\"C\n" +
+	"peak_share\x18\x14 \x01(\x01R\tpeakShare\x12(\n" +
+	"\x10low_download_bps\x18\x15 \x01(\x01R\x0elowDownloadBps\x12$\n" +
+	"\x0elow_upload_bps\x18\x16 \x01(\x01R\flowUploadBps\"C\n" +
 	"\rTicketRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\bfinished\x18\x02 \x01(\fR\bfinished\"q\n" +
