@@ -257,18 +257,26 @@ func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
 	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
 }
 
-// last is what is measured when the transfer must end: of the stretches of four
-// windows the one whose windows agree best, rather where a queue stood than where
-// none did. Slow start, a change of streams and the time after many losses make
-// windows differ; none of this is the line's.
+// last is what is measured when the transfer must end: half of its time, in four
+// windows; of all such stretches the one whose windows agree best, rather where a
+// queue stood than where none did. Slow start, a change of streams and the time
+// after many losses make windows differ; none of this is the line's. Where there was
+// to be no early end, it is everything from the first quarter or the fourth window
+// on.
 func (c *course) last(why stopReason) order {
 	t := c.passed.end()
-	w := min(c.window(), t/(2*windows))
-	o := order{streams: c.streams, stop: why, from: t - windows*w, to: t}
+	w := t / (2 * windows)
 	least := w // the first window is slow start
-	if c.stepped {
-		least = max(least, min(c.changed+c.settle(), o.from))
+	if c.full {
+		least = max(t/4, min((windows-1)*c.window(), t/2))
 	}
+	if c.stepped {
+		least = max(least, min(c.changed+c.settle(), t/2))
+	}
+	if c.full {
+		w = (t - least) / windows
+	}
+	o := order{streams: c.streams, stop: why, from: t - windows*w, to: t}
 	best := math.Inf(1)
 	for to := least + windows*w; to <= t; to += lookEvery {
 		mean, spread, rising := c.spread(to, w)

@@ -78,12 +78,12 @@ func TestCourse(t *testing.T) {
 		{"a long way, no queue and no loss: nothing shows that it is full", line{250 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
 			return float64(n) * 2e6, 0, 0
 		}}, 15 * time.Second, 0, false, stopStable, 16, 32e6, 6 * time.Second, false, true},
-		{"full at first, then held by losses: the part with a queue", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+		{"full at first", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
 			if t < 10*time.Second {
 				return 5e6, 200 * ms, 0.01
 			}
 			return 3e6, 0, 0.02
-		}}, 15 * time.Second, 0, true, stopLimit, 16, 5e6, 15100 * ms, true, true},
+		}}, 15 * time.Second, 0, false, stopStable, 16, 5e6, 9600 * ms, true, true},
 		{"full now and then", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
 			if t%(3*time.Second) < 1800*ms {
 				return 5e6, 200 * ms, 0.01
@@ -94,15 +94,18 @@ func TestCourse(t *testing.T) {
 			900 * ms, 0, false, stopLimit, 8, 20e6, time.Second, false, true},
 		{"a rise to the end", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) { return 1e6 * t.Seconds(), 0, 0 }},
 			15 * time.Second, 0, false, stopLimit, 16, 0, 15100 * ms, false, false},
-		{"a pause and what it held back, twice: neither is in the interval", line{20 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
-			switch s := t.Seconds(); {
-			case s > 5 && s <= 6, s > 13 && s <= 14:
+		{"slower at first, and it beats faster than a window: the half that agrees", line{20 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			if t < 6*time.Second {
+				return 5e6 + 3e6*math.Sin(2*math.Pi*t.Seconds()), 150 * ms, 0.001
+			}
+			return 20e6 + 10e6*math.Sin(2*math.Pi*t.Seconds()/0.625), 150 * ms, 0.001
+		}}, 15 * time.Second, 0, false, stopLimit, 8, 20e6, 15100 * ms, true, true},
+		{"for audit: a pause belongs to it", line{20 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			if s := t.Seconds(); s > 8 && s <= 9 {
 				return 0, 150 * ms, 0.001
-			case s > 6 && s <= 7, s > 14 && s <= 15:
-				return 40e6, 150 * ms, 0.001
 			}
 			return 20e6, 150 * ms, 0.001
-		}}, 15 * time.Second, 0, true, stopLimit, 8, 20e6, 15100 * ms, true, true},
+		}}, 15 * time.Second, 0, true, stopLimit, 8, 20e6 * 10.25 / 11.25, 15100 * ms, true, false},
 		{"no queue and no loss: twice the streams bring nothing", line{20 * ms, func(_ int, _ time.Duration) (float64, time.Duration, float64) { return 50e6, 2 * ms, 0 }},
 			15 * time.Second, 0, false, stopStable, 16, 50e6, 5 * time.Second, true, true},
 		{"windows too small: twice the streams bring twice as much", line{100 * ms, func(n int, _ time.Duration) (float64, time.Duration, float64) {
