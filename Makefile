@@ -17,7 +17,7 @@ PROBE_TARGETS := amd64 arm64 arm/6 mipsle/softfloat mips/softfloat riscv64
 PROBE_MAX_BYTES := 15728640
 
 .DEFAULT_GOAL := build
-.PHONY: build install test test-short unit lint tidy generate drift cross bench bench-truth soak fuzz packages-needed clean
+.PHONY: build install test test-short unit lint tidy generate drift cross bench bench-truth soak soak-day fuzz packages-needed clean
 
 build: ## both binaries into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/pantau ./cmd/pantau
@@ -126,6 +126,10 @@ SPEED_TESTS ?= 2000
 soak: $(TOOLS)/influxd ## what takes its real time: the InfluxDB server away for OUTAGE, SPEED_TESTS speed tests in a row
 	PANTAU_SOAK_SPEED_TESTS=$(SPEED_TESTS) $(GO) test -v -count 1 -timeout 2h -run TestSoak ./probe/instrument/speed/engine
 	PATH="$(TOOLS):$$PATH" PANTAU_SOAK_OUTAGE=$(OUTAGE) $(GO) test -v -count 1 -timeout 2h -run TestOutageLosesNothing ./collector/sink/influx
+
+DAY ?= 1h
+soak-day: ## a probe's day in DAY, killed again and again: its memory, processor and bytes at the router; needs root
+	PANTAU_SOAK_DAY=$(DAY) $(GO) test -v -count 1 -timeout 26h -run '^TestDay$$' ./cmd/pantau/internal/soak
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for a while

@@ -258,6 +258,20 @@ func (p *Port) IsUp() (bool, error) {
 	return up, p.failed("look up", err)
 }
 
+// Counters are the bytes of the frames that this end has received and sent since
+// the link was made, frame check sequence not counted. A frame that its own queue
+// dropped was not sent.
+func (p *Port) Counters() (received, sent uint64, err error) {
+	err = p.Node.netlink(func(nl *netlink.Handle) error {
+		link, err := nl.LinkByIndex(p.link.Attrs().Index)
+		if err == nil {
+			received, sent = link.Attrs().Statistics.RxBytes, link.Attrs().Statistics.TxBytes
+		}
+		return err
+	})
+	return received, sent, p.failed("read the counters of", err)
+}
+
 // SetRate shapes what leaves by this end to so many bits per second of Ethernet
 // frames without checksum, from 8 kbit/s to 32 Gbit/s. 0 removes the shaping.
 func (p *Port) SetRate(bitsPerSecond float64) error {

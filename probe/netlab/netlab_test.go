@@ -231,7 +231,7 @@ func TestSetRate(t *testing.T) {
 // is payload plus 66 bytes of headers a segment of 1448.
 func TestInterfaceCountsWholeFrames(t *testing.T) {
 	lab := open(t, "netlab-test")
-	a, b, _ := pair(t, lab, netlab.LinkOptions{RateAB: 50e6})
+	a, b, link := pair(t, lab, netlab.LinkOptions{RateAB: 50e6})
 	sender, receiver := connect(t, a, b, "198.18.0.2")
 	const payload = 4 << 20
 	go func() { sender.Write(make([]byte, payload)); sender.Close() }()
@@ -242,6 +242,14 @@ func TestInterfaceCountsWholeFrames(t *testing.T) {
 	got, want := received(t, b, "eth0"), float64(payload)*1514/1448
 	if math.Abs(got/want-1) > 0.005 {
 		t.Errorf("interface counted %.0f bytes for %d of payload, want about %.0f", got, payload, want)
+	}
+	in, _, err := link.B.Counters()
+	must(t, err)
+	_, out, err := link.A.Counters()
+	must(t, err)
+	const parting = 1000 // bytes: what ends the connection may still be on its way
+	if d := float64(in) - got; d < 0 || d > parting || out != in {
+		t.Errorf("the ends say that %d bytes were received and %d sent, the interface %.0f", in, out, got)
 	}
 }
 

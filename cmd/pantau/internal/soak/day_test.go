@@ -1,0 +1,97 @@
+package soak
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/pantau-desa/pantau/collector/provision"
+)
+
+// day is what is done in a soak.
+type day struct {
+	length time.Duration
+	kills  int
+	pace   provision.Schedule
+}
+
+// newDay compresses a day's schedule as far as probes and collector allow: package
+// comment.
+func newDay(length time.Duration) day {
+	factor := float64(24*time.Hour) / float64(length)
+	shrink := func(d, least time.Duration) time.Duration {
+		return max(time.Duration(float64(d)/factor).Round(100*time.Millisecond), least)
+	}
+	return day{length: length,
+		// 50 an hour, and never more; a few in any case.
+		kills: min(50, max(4, int(50*length/time.Hour))),
+		pace: provision.Schedule{Light: shrink(time.Minute, 10*time.Second), Heartbeat: shrink(30*time.Second, 5*time.Second),
+			Seal: shrink(5*time.Minute, time.Second), Transition: shrink(time.Minute, time.Second),
+			Rare: shrink(time.Hour, 30*time.Second), SpeedMean: shrink(6*time.Hour, 30*time.Second),
+			SpeedDuration: 15 * time.Second}}
+}
+
+// after is the part of the day that follows the last kill: the probe is to come to
+// rest.
+const after = 0.08
+
+// death is when the probe is killed: at an instant, or, where there is an ambush,
+// that long after a test begins that begins before it.
+type death struct {
+	watch, at time.Duration // since the day began; watch <= at
+	ambush    time.Duration // negative: none
+}
+
+// deaths are one in each of equal parts of the day, at a random instant; every
+// third lies in wait for a test.
+func (d day) deaths(rnd *rand.Rand) []death {
+	part := time.Duration(float64(d.length) * (1 - after) / float64(d.kills))
+	out := make([]death, d.kills)
+	for i := range out {
+		begin := time.Duration(i) * part
+		out[i] = death{begin, begin + within(rnd, part), -1}
+		if i%3 == 2 {
+			out[i] = death{begin, begin + part, within(rnd, mostAmbush)}
+		}
+	}
+	return out
+}
+
+// within is a random part of d.
+func within(rnd *rand.Rand, d time.Duration) time.Duration {
+	return time.Duration(rnd.Int64N(int64(d)))
+}
+
+// mostAmbush is about how long a test takes on the soak's line.
+const mostAmbush = 7 * time.Second
+
+func TestDayIsCompressed(t *testing.T) {
+	hour := newDay(time.Hour)
+	if hour.kills != 50 || hour.pace != (provision.Schedule{Light: 10 * time.Second, Heartbeat: 5 * time.Second, Seal: 12500 * time.Millisecond,
+		Transition: 2500 * time.Millisecond, Rare: 150 * time.Second, SpeedMean: 15 * time.Minute, SpeedDuration: 15 * time.Second}) {
+		t.Errorf("an hour: %+v", hour)
+	}
+	if whole := newDay(24 * time.Hour); whole.kills != 50 || whole.pace != (provision.Schedule{Light: time.Minute, Heartbeat: 30 * time.Second,
+		Seal: 5 * time.Minute, Transition: time.Minute, Rare: time.Hour, SpeedMean: 6 * time.Hour, SpeedDuration: 15 * time.Second}) {
+		t.Errorf("a whole day: %+v", whole)
+	}
+	for _, length := range []time.Duration{time.Minute, 3 * time.Minute, time.Hour, 24 * time.Hour} {
+		d := newDay(length)
+		if wrong := d.pace.Check(); len(wrong) > 0 {
+			t.Errorf("%v: the collector refuses it: %v", length, wrong)
+		}
+		last, ambushes := time.Duration(-1), 0
+		for _, x := range d.deaths(rand.New(rand.NewPCG(1, 2))) {
+			if x.watch < last || x.at < x.watch || x.at > length*93/100 {
+				t.Errorf("%v: killed at %v, watched from %v, after %v", length, x.at, x.watch, last)
+			}
+			last = x.at
+			if x.ambush >= 0 {
+				ambushes++
+			}
+		}
+		if ambushes != d.kills/3 {
+			t.Errorf("%v: %d of %d kills lie in wait for a test", length, ambushes, d.kills)
+		}
+	}
+}

@@ -1,0 +1,25 @@
+// Package soak proves what a probe costs the village that it stands in: memory,
+// processor and bytes, over a day's schedule in less time, while it is killed again
+// and again.
+//
+// It holds tests only: the programs as they are shipped, each in its network
+// namespace, the box behind a router and a line at the published averages of
+// Klaten's villages. The judge of the bytes is the router's interface towards the
+// line, the judge of what was kept is the collector's journal.
+//
+// What is compressed, and how far, when a day takes an hour (factor 24):
+//
+//	light instruments       60 s -> 10 s     6x: a burst takes up to six seconds
+//	heartbeat               30 s -> 5 s      6x: the least that a collector allows
+//	seal                    5 min -> 12.5 s  24x
+//	seal on a transition    60 s -> 2.5 s    24x
+//	rare (dns, http, path)  1 h -> 2.5 min   24x
+//	speed tests, mean       6 h -> 15 min    24x
+//	a speed test            as long as it takes
+//
+// A test begins within a minute of a start, unless one ended a short time ago, and
+// one that is killed has not ended: with a kill every 72 s the probe tests far more
+// often than it would in a day. That is what its budget is there for.
+//
+// PANTAU_SOAK_DAY says how long the day takes ("1h"); without it a short one runs.
+package soak

@@ -1,0 +1,224 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pantau-desa/pantau/cmd/pantau/internal/demo/world"
+	"github.com/pantau-desa/pantau/probe/measure"
+)
+
+// What a probe may cost.
+const (
+	mostMemory = 20e6  // bytes resident, in a speed test too
+	mostIdle   = 0.005 // of a core, between speed tests
+)
+
+const lengthVariable = "PANTAU_SOAK_DAY"
+
+// short is how long the day takes if nobody says.
+const short = 80 * time.Second
+
+func TestDay(t *testing.T) {
+	length := short
+	if s := os.Getenv(lengthVariable); s != "" {
+		var err error
+		if length, err = time.ParseDuration(s); err != nil || length < time.Minute {
+			t.Fatalf("%s=%s: want a duration of at least 1m", lengthVariable, s)
+		}
+	} else if testing.Short() {
+		t.Skip("takes its time")
+	}
+	d := newDay(length)
+	t.Logf("a day in %v, %d kills: light %v, heartbeat %v, seal %v, rare %v, speed tests %v on average; line %.2f/%.2f Mbit/s",
+		d.length, d.kills, d.pace.Light, d.pace.Heartbeat, d.pace.Seal, d.pace.Rare, d.pace.SpeedMean, world.PublishedDown/1e6, world.PublishedUp/1e6)
+	v := build(t, d)
+	r := &record{}
+	v.live(d, r)
+	if t.Failed() {
+		t.FailNow()
+	}
+	v.collector.end(t)
+	r.judge(t, d, readJournal(t))
+}
+
+// record is what was seen of a day.
+type record struct {
+	began   time.Time
+	samples []sample
+	lives   []life
+	accounts
+	inTests int // kills while a test filled the line
+}
+
+// accounts compare what lives said of their bytes with what the router counted in
+// the same time.
+type accounts struct {
+	lives       int
+	own, routed struct{ down, up uint64 }
+	unasked     int // lives that ended before they could be asked
+}
+
+// live lets the probe live its day.
+func (v *village) live(d day, r *record) {
+	t := v.t
+	// A random day each time; what is said here plays the same kills again.
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("kills of seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	w := &watcher{v: v, began: time.Now()}
+	watching, stop := context.WithCancel(t.Context())
+	defer stop()
+	r.began = w.began
+	var eyes sync.WaitGroup
+	eyes.Go(func() { w.run(watching) })
+
+	probe, born := v.born(w)
+	for i, x := range d.deaths(rnd) {
+		inTest := w.until(t, x)
+		before := r.ask(w, born)
+		if inTest {
+			r.inTests++
+		}
+		dead := time.Now()
+		probe.kill()
+		w.lives(nil)
+		r.lives = append(r.lives, life{probe.began, dead})
+		t.Logf("%v: kill %d, after %v, in a test: %v, %s", dead.Sub(w.began).Round(time.Second), i+1, dead.Sub(probe.began).Round(time.Second), inTest, before)
+		wait(t, within(rnd, 2*time.Second))
+		probe, born = v.born(w)
+	}
+	wait(t, time.Until(w.began.Add(d.length)))
+	t.Log("the end: ", r.ask(w, born))
+	dead := time.Now()
+	probe.end(t)
+	w.lives(nil)
+	r.lives = append(r.lives, life{probe.began, dead})
+	time.Sleep(every) // the last of what is on its way
+	w.look()
+	stop()
+	eyes.Wait()
+	for _, err := range w.errs {
+		t.Error(err)
+	}
+	r.samples = w.samples
+}
+
+// born starts a probe, and returns what was seen just before.
+func (v *village) born(w *watcher) (*process, sample) {
+	v.t.Helper()
+	before := w.look()
+	p, err := v.probe()
+	must(v.t, err)
+	w.lives(p)
+	return p, before
+}
+
+// until waits for the instant of a death, and reports whether a test fills the
+// line then.
+func (w *watcher) until(t *testing.T, x death) (inTest bool) {
+	wait(t, time.Until(w.began.Add(x.watch)))
+	for ; x.ambush >= 0 && time.Since(w.began) < x.at; wait(t, every/2) {
+		if w.testing() {
+			wait(t, x.ambush)
+			return w.testing()
+		}
+	}
+	wait(t, time.Until(w.began.Add(x.at)))
+	return w.testing()
+}
+
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	case <-time.After(d):
+	}
+}
+
+const (
+	ownDown = `pantau_probe_own_bytes_total{direction="receive"}`
+	ownUp   = `pantau_probe_own_bytes_total{direction="transmit"}`
+)
+
+// ask asks a life for its account at its end, and compares it with the router's
+// since it was born. It returns a line for people.
+func (r *record) ask(w *watcher, born sample) string {
+	w.asks()
+	m, err := w.v.metrics()
+	now := w.look()
+	if err != nil {
+		r.unasked++
+		return "not asked: " + err.Error()
+	}
+	own := [2]uint64{uint64(m[ownDown]), uint64(m[ownUp])}
+	routed := [2]uint64{now.down - born.down, now.up - born.up}
+	r.accounts.lives++
+	r.own.down += own[0]
+	r.own.up += own[1]
+	r.routed.down += routed[0]
+	r.routed.up += routed[1]
+	return fmt.Sprintf("own account %d/%d kB, router %d/%d kB, memory %.1f MB, at most %.1f",
+		own[0]/1000, own[1]/1000, routed[0]/1000, routed[1]/1000, float64(now.rss)/1e6, float64(now.peak)/1e6)
+}
+
+// judge holds a day to what a probe may cost.
+func (r *record) judge(t *testing.T, d day, k kept) {
+	tests := trials(r.samples)
+	idle, starting, testing := costs(r.samples, tests)
+	peak, resting := memory(r.samples, tests)
+	first, last := r.samples[0], r.samples[len(r.samples)-1]
+	bytes := uint64(0)
+	for _, x := range tests {
+		bytes += x.bytes
+	}
+	t.Logf("%d speed tests on the line, %.1f MB of %.1f MB in all (%.1f down, %.1f up); %d of %d kills fell into one", len(tests), float64(bytes)/1e6,
+		float64(last.moved()-first.moved())/1e6, float64(last.down-first.down)/1e6, float64(last.up-first.up)/1e6, r.inTests, d.kills)
+	t.Logf("memory: %.2f MB at most, %.2f MB between tests", float64(peak)/1e6, float64(resting)/1e6)
+	t.Logf("processor: idle %.3f%% of a core over %v; %.0f ms for each of %d starts; in tests %.1f%% over %v", 100*idle.ratio(), idle.wall.Round(time.Second),
+		1000*starting.cpu/float64(len(r.lives)), len(r.lives), 100*testing.ratio(), testing.wall.Round(time.Second))
+	t.Logf("accounts of %d lives (%d ended too soon): down %d bytes, router %d; up %d, router %d", r.accounts.lives, r.unasked,
+		r.own.down, r.routed.down, r.own.up, r.routed.up)
+
+	if peak > mostMemory {
+		t.Errorf("%.2f MB were resident, at most %.2f may be", float64(peak)/1e6, mostMemory/1e6)
+	}
+	if idle.wall < d.length/20 {
+		t.Errorf("the probe was idle for %v of %v only: nothing is proved of it", idle.wall, d.length)
+	}
+	if idle.ratio() > mostIdle {
+		t.Errorf("idle it takes %.3f%% of a core, at most %.1f%% is allowed", 100*idle.ratio(), 100*mostIdle)
+	}
+
+	whole, missing := k.slots(t, d.pace.Light, r.lives)
+	t.Logf("%d results of slots are due, %d are missing; the journal has %d batches with %d results:\n%s", whole, missing, len(k.batches), len(k.results), k.tally())
+	k.unbroken(t)
+	k.counted(t)
+	r.tested(t, tests, k)
+}
+
+// tested checks that each test that no kill cut short has left a result.
+func (r *record) tested(t *testing.T, tests []trial, k kept) {
+	t.Helper()
+	for _, x := range tests {
+		from, to := r.began.Add(x.from), r.began.Add(x.to)
+		if x.life == 0 || to.Sub(r.lives[x.life-1].born) < time.Second {
+			continue // what was on its way to one that is dead
+		}
+		cut := x.life < len(r.lives) && r.lives[x.life-1].dead.Sub(to) < pause
+		told := slices.ContainsFunc(k.results, func(m measure.Result) bool {
+			return (m.Kind == measure.KindDownload || m.Kind == measure.KindUpload) &&
+				m.MeasuredAt.After(from.Add(-6*time.Second)) && m.MeasuredAt.Before(to)
+		})
+		if !cut && !told {
+			t.Errorf("a speed test from %v to %v that moved %d bytes left no result", x.from, x.to, x.bytes)
+		}
+	}
+}
