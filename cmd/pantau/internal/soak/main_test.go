@@ -59,11 +59,11 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	if os.Getenv(programsIn) == "" {
-		bin := filepath.Join(dir, "bin") + "/"
-		if out, err := exec.Command("go", "build", "-o", bin, module+"cmd/pantau", module+"cmd/pantau-probe").CombinedOutput(); err != nil {
-			return 1, fmt.Errorf("go build: %w: %s", err, out)
+		bin := filepath.Join(dir, "bin")
+		if said, err := exec.Command("go", "build", "-o", filepath.Join(bin, "pantau"), module+"cmd/pantau").CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("go build: %w: %s", err, said)
 		}
-		if err := os.Setenv(programsIn, bin); err != nil {
+		if err := errors.Join(buildProbe(filepath.Join(bin, "pantau-probe")), os.Setenv(programsIn, bin)); err != nil {
 			return 1, err
 		}
 	}

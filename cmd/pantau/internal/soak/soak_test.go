@@ -45,24 +45,35 @@ func TestDay(t *testing.T) {
 		t.FailNow()
 	}
 	v.collector.end(t)
-	r.judge(t, d, readJournal(t))
+	r.judge(t, d, v.month, readJournal(t))
 }
 
 // record is what was seen of a day.
 type record struct {
 	began   time.Time
+	start   sample // just before the first life
 	samples []sample
 	lives   []life
 	accounts
 	inTests int // kills while a test filled the line
+	bills   []bill
+}
+
+// bill is what the probe's account of the month says at an instant, beside what the
+// router has counted since the day began, in bytes.
+type bill struct {
+	at                      time.Time
+	budget, spent, reserved float64
+	own                     float64 // what this life has moved by its own account
+	routed                  float64
 }
 
 // accounts compare what lives said of their bytes with what the router counted in
 // the same time.
 type accounts struct {
 	lives       int
-	own, routed struct{ down, up uint64 }
-	unasked     int // lives that ended before they could be asked
+	own, routed float64 // bytes
+	unasked     int     // lives that ended before they could be asked
 }
 
 // live lets the probe live its day.
@@ -80,6 +91,11 @@ func (v *village) live(d day, r *record) {
 	eyes.Go(func() { w.run(watching) })
 
 	probe, born := v.born(w)
+	r.start = born
+	v.await("the probe tells its account of the month", func() bool {
+		b, err := r.look(w)
+		return err == nil && b.budget > 0
+	})
 	for i, x := range d.deaths(rnd) {
 		inTest := w.until(t, x)
 		before := r.ask(w, born)
@@ -146,35 +162,108 @@ func wait(t *testing.T, d time.Duration) {
 const (
 	ownDown = `pantau_probe_own_bytes_total{direction="receive"}`
 	ownUp   = `pantau_probe_own_bytes_total{direction="transmit"}`
+
+	monthBudget   = "pantau_probe_budget_bytes"
+	monthSpent    = "pantau_probe_budget_spent_bytes"
+	monthReserved = "pantau_probe_budget_reserved_bytes"
 )
+
+// look asks the probe for its account and notes it.
+func (r *record) look(w *watcher) (bill, error) {
+	w.asks()
+	m, err := w.v.metrics()
+	now := w.look()
+	b := bill{at: w.began.Add(now.at), budget: m[monthBudget], spent: m[monthSpent], reserved: m[monthReserved],
+		own: m[ownDown] + m[ownUp], routed: float64(now.moved() - r.start.moved())}
+	if err == nil && b.budget > 0 {
+		r.bills = append(r.bills, b)
+	}
+	return b, err
+}
 
 // ask asks a life for its account at its end, and compares it with the router's
 // since it was born. It returns a line for people.
 func (r *record) ask(w *watcher, born sample) string {
-	w.asks()
-	m, err := w.v.metrics()
-	now := w.look()
+	b, err := r.look(w)
 	if err != nil {
 		r.unasked++
 		return "not asked: " + err.Error()
 	}
-	own := [2]uint64{uint64(m[ownDown]), uint64(m[ownUp])}
-	routed := [2]uint64{now.down - born.down, now.up - born.up}
+	routed := b.routed - float64(born.moved()-r.start.moved())
 	r.accounts.lives++
-	r.own.down += own[0]
-	r.own.up += own[1]
-	r.routed.down += routed[0]
-	r.routed.up += routed[1]
-	return fmt.Sprintf("own account %d/%d kB, router %d/%d kB, memory %.1f MB, at most %.1f",
-		own[0]/1000, own[1]/1000, routed[0]/1000, routed[1]/1000, float64(now.rss)/1e6, float64(now.peak)/1e6)
+	r.own += b.own
+	r.routed += routed
+	return fmt.Sprintf("own account %.0f kB, router %.0f kB; since the beginning the router %.1f MB; of the month %.1f MB are spent or set aside, %.1f MB are left",
+		b.own/1e3, routed/1e3, b.routed/1e6, (b.spent+b.reserved-r.assumed())/1e6, (b.budget-b.spent-b.reserved)/1e6)
 }
 
+// assumed is what the account took as spent before there was any.
+func (r *record) assumed() float64 { return r.bills[0].spent - r.bills[0].own }
+
+// billed holds the month's account to what the router counted: it never says less
+// than was moved, and the month never moves more than its budget had left.
+func (r *record) billed(t *testing.T, d day, m month, tests []trial, k kept) {
+	t.Helper()
+	// What is moved while the month turns may be of either.
+	const turning = 3 * time.Second
+	var old, turned float64 // what the router had counted when the month ended, and when that was noticed
+	for _, s := range r.samples {
+		routed := float64(s.moved() - r.start.moved())
+		if r.began.Add(s.at).Before(m.to) {
+			old = routed
+		}
+		if r.began.Add(s.at).Before(m.to.Add(turning)) {
+			turned = routed
+		}
+	}
+	quota, charged := r.bills[0].budget-r.assumed(), 0.0
+	for _, b := range r.bills {
+		moved, says := b.routed, b.spent+b.reserved-r.assumed()
+		switch {
+		case b.at.Before(m.to):
+			charged = says
+		case b.at.Before(m.to.Add(turning)):
+			continue
+		default:
+			moved, says = b.routed-turned, b.spent+b.reserved
+		}
+		if says < moved {
+			t.Errorf("%v: the account of the month says %.0f bytes, spent or set aside, the router has counted %.0f", b.at.Sub(r.began), says, moved)
+		}
+		if b.spent > b.budget {
+			t.Errorf("%v: %.0f bytes of %.0f are spent", b.at.Sub(r.began), b.spent, b.budget)
+		}
+	}
+	skipped, again := 0, 0
+	for _, x := range k.results {
+		if x.Outcome == measure.Skipped && x.Reason == measure.ReasonBudget {
+			skipped++
+		}
+	}
+	for _, x := range tests {
+		if r.began.Add(x.from).After(m.to) {
+			again++
+		}
+	}
+	t.Logf("the month ended after %v; of %.1f MB that it had left the router counted %.1f, the account %.1f; %d tests skipped for the budget, %d made in the next month",
+		m.to.Sub(r.began).Round(time.Second), quota/1e6, old/1e6, charged/1e6, skipped, again)
+	if old > quota {
+		t.Errorf("the month moved %.0f bytes, it had %.0f left", old, quota)
+	}
+	if d.length >= long && (skipped == 0 || again == 0) {
+		t.Errorf("%d tests were skipped for the budget, %d made in the next month: it proves nothing", skipped, again)
+	}
+}
+
+// long is a day in which chance evens out.
+const long = 20 * time.Minute
+
 // judge holds a day to what a probe may cost.
-func (r *record) judge(t *testing.T, d day, k kept) {
+func (r *record) judge(t *testing.T, d day, m month, k kept) {
 	tests := trials(r.samples)
 	idle, starting, testing := costs(r.samples, tests)
 	peak, resting := memory(r.samples, tests)
-	first, last := r.samples[0], r.samples[len(r.samples)-1]
+	first, last := r.start, r.samples[len(r.samples)-1]
 	bytes := uint64(0)
 	for _, x := range tests {
 		bytes += x.bytes
@@ -184,8 +273,7 @@ func (r *record) judge(t *testing.T, d day, k kept) {
 	t.Logf("memory: %.2f MB at most, %.2f MB between tests", float64(peak)/1e6, float64(resting)/1e6)
 	t.Logf("processor: idle %.3f%% of a core over %v; %.0f ms for each of %d starts; in tests %.1f%% over %v", 100*idle.ratio(), idle.wall.Round(time.Second),
 		1000*starting.cpu/float64(len(r.lives)), len(r.lives), 100*testing.ratio(), testing.wall.Round(time.Second))
-	t.Logf("accounts of %d lives (%d ended too soon): down %d bytes, router %d; up %d, router %d", r.accounts.lives, r.unasked,
-		r.own.down, r.routed.down, r.own.up, r.routed.up)
+	t.Logf("accounts of %d lives (%d ended too soon): %.0f bytes; the router: %.0f", r.accounts.lives, r.unasked, r.own, r.routed)
 
 	if peak > mostMemory {
 		t.Errorf("%.2f MB were resident, at most %.2f may be", float64(peak)/1e6, mostMemory/1e6)
@@ -202,6 +290,7 @@ func (r *record) judge(t *testing.T, d day, k kept) {
 	k.unbroken(t)
 	k.counted(t)
 	r.tested(t, tests, k)
+	r.billed(t, d, m, tests, k)
 }
 
 // tested checks that each test that no kill cut short has left a result.

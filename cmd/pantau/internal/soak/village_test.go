@@ -38,6 +38,7 @@ type village struct {
 	net       *world.World
 	home      *world.Village
 	collector *process
+	month     month
 	office    *http.Client // as from the data centre
 	box       *http.Client // as from the box
 }
@@ -51,7 +52,7 @@ func build(t *testing.T, d day) *village {
 	}
 	must(t, err)
 	t.Cleanup(func() { check(t, w.Close()) })
-	v := &village{t: t, net: w, home: w.Villages[0]}
+	v := &village{t: t, net: w, home: w.Villages[0], month: monthUntil(time.Now().Add(d.monthEnds))}
 	v.office = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: w.Pusat.DialContext, DisableKeepAlives: true}}
 	v.box = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: v.home.Box.DialContext, DisableKeepAlives: true}}
 
@@ -60,7 +61,7 @@ func build(t *testing.T, d day) *village {
 	must(t, err)
 	t.Cleanup(func() { resolver.Close() })
 	go answer(resolver)
-	v.inventory()
+	v.inventory(d)
 	write(t, "pantau.yaml", fmt.Sprintf("data_dir: %q\ninventory: %q\ningest: {listen: %q, names: [%q]}\noffice: {listen: %q}\n%s",
 		folder("collector"), folder("inventory"), net.JoinHostPort(pusat, ingestPort), pusat, "127.0.0.1:"+officePort, probes(d.pace)))
 	write(t, "pantau-probe.yaml", fmt.Sprintf("state_dir: %q\nmetrics: {listen: %q}\n", folder("state"), "127.0.0.1:"+metricsPort))
@@ -84,11 +85,11 @@ func build(t *testing.T, d day) *village {
 
 // probes are the settings of the schedule.
 func probes(s provision.Schedule) string {
-	return fmt.Sprintf("probes: {light: %v, heartbeat: %v, seal: %v, transition: %v, rare: %v, speed_mean: %v, speed_duration: %v}\n",
-		s.Light, s.Heartbeat, s.Seal, s.Transition, s.Rare, s.SpeedMean, s.SpeedDuration)
+	return fmt.Sprintf("probes: {light: %v, heartbeat: %v, seal: %v, transition: %v, rare: %v, speed_mean: %v, speed_duration: %v, peak_share: %.4f}\n",
+		s.Light, s.Heartbeat, s.Seal, s.Transition, s.Rare, s.SpeedMean, s.SpeedDuration, s.PeakShare)
 }
 
-func (v *village) inventory() {
+func (v *village) inventory(d day) {
 	pusat := v.net.PusatAddress.String()
 	const since = ";2025-01-01"
 	for file, rows := range map[string][]string{
@@ -96,7 +97,8 @@ func (v *village) inventory() {
 			"33.10.15;Wonosari" + since, v.home.Code + ";" + v.home.Name + since},
 		"isps.csv":  {"isp;name;valid_from", "uji;Penyedia Uji" + since},
 		"nodes.csv": {"node;type;parent;name;valid_from", "OLT-1;olt;;OLT Uji" + since, "ODP-1;odp;OLT-1;ODP Uji" + since},
-		"sites.csv": {"site;village;name;isp;access;odp;valid_from", string(site) + ";" + v.home.Code + ";Kantor Desa Uji;uji;fiber;ODP-1" + since},
+		"sites.csv": {"site;village;name;isp;access;odp;budget_gb;valid_from", fmt.Sprintf("%s;%s;Kantor Desa Uji;uji;fiber;ODP-1;%.3f%s",
+			site, v.home.Code, v.month.budget(d.quota, time.Now()), since)},
 		"plans.csv": {"site;download_mbps;upload_mbps;source_document;valid_from", string(site) + ";30;15;Uji" + since},
 		// The box is the village's router, in whose way nobody is.
 		"probes.csv": {"probe;site;usage_interface;valid_from", string(boxID) + ";" + string(site) + ";" + v.home.Interface + since},
@@ -173,12 +175,13 @@ type process struct {
 // start runs one of the programs in a node. What it says goes to a log.
 func (v *village) start(n *netlab.Node, name, program string, args ...string) *process {
 	v.t.Helper()
-	p, err := launch(n, name, program, args...)
+	p, err := launch(n, "", name, program, args...)
 	must(v.t, err)
 	return p
 }
 
-func launch(n *netlab.Node, name, program string, args ...string) (*process, error) {
+// launch is start with one more variable in the environment, if it is not empty.
+func launch(n *netlab.Node, variable, name, program string, args ...string) (*process, error) {
 	log, err := os.OpenFile(folder(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -186,6 +189,9 @@ func launch(n *netlab.Node, name, program string, args ...string) (*process, err
 	p := &process{name: name, cmd: n.Command(context.Background(), filepath.Join(os.Getenv(programsIn), program), args...),
 		began: time.Now(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if variable != "" {
+		p.cmd.Env = append(os.Environ(), variable)
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
@@ -199,7 +205,7 @@ func launch(n *netlab.Node, name, program string, args ...string) (*process, err
 
 // probe starts the box's probe.
 func (v *village) probe() (*process, error) {
-	return launch(v.home.Box, "probe", "pantau-probe", "run", "--config", folder("pantau-probe.yaml"))
+	return launch(v.home.Box, v.month.variable(), "probe", "pantau-probe", "run", "--config", folder("pantau-probe.yaml"))
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
