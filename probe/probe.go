@@ -204,6 +204,7 @@ func (p *Probe) Run(ctx context.Context) error {
 	g.Go(func() error { return p.heart.Run(ctx) })
 	g.Go(func() error { return p.sealing(ctx) })
 	g.Go(func() error { return p.remembering(ctx) })
+	g.Go(func() error { return p.resting(ctx) })
 	if p.opt.Metrics != nil {
 		g.Go(func() error { return p.serveMetrics(ctx) })
 	}

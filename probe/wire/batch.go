@@ -108,8 +108,9 @@ type Codec struct {
 // NewCodec makes a codec whose decoder never allocates more than
 // MaxDecompressed bytes for one batch.
 func NewCodec() (*Codec, error) {
+	// The next slower level holds a megabyte more, for bodies some percent smaller.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(128<<10),
-		zstd.WithLowerEncoderMem(true))
+		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ func New(o Options) (*Instrument, error) {
 			*d.v = d.def
 		}
 	}
-	noise, err := server.NewNoise(1 << 20)
+	noise, err := server.NewNoise(256 << 10)
 	if err != nil {
 		return nil, err
 	}
