@@ -95,6 +95,7 @@ func (k *kit) test(ctx context.Context, o speed.Options, target *wirepb.SpeedTar
 	if err != nil {
 		return []measure.Result{speed.Blank(o.Instrument, measure.KindDownload).Skip(measure.ReasonBudget, err.Error())}
 	}
+	release() // a test needs memory of its own
 	defer release()
 	defer func() {
 		var bytes uint64

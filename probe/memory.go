@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// started is about when everything has been used once.
-const started = 20 * time.Second
+// started is about when the start is over and the first measurements have begun.
+const started = 3 * time.Second
 
 // resting gives back what the start has needed.
 func (p *Probe) resting(ctx context.Context) error {

@@ -45,7 +45,7 @@ const (
 	// perKill is what the month may spend between two kills, in bytes: less than it
 	// would with tests that often, of some 20 MB each, of which one that is killed counts
 	// as four.
-	perKill = 28e6
+	perKill = 22e6
 )
 
 // after is the part of the day that follows the last kill: the probe is to come to
@@ -60,14 +60,15 @@ type death struct {
 }
 
 // deaths are one in each of equal parts of the day, at a random instant; every
-// second lies in wait for a test.
+// second lies in wait for a test, but not for the first, of whose cost nothing is
+// known: the account would keep most of the month for it.
 func (d day) deaths(rnd *rand.Rand) []death {
 	part := time.Duration(float64(d.length) * (1 - after) / float64(d.kills))
 	out := make([]death, d.kills)
 	for i := range out {
 		begin := time.Duration(i) * part
 		out[i] = death{begin, begin + within(rnd, part), -1}
-		if i%2 == 0 {
+		if i%2 == 1 && (i > 2 || d.kills < 10) {
 			out[i] = death{begin, begin + part, within(rnd, mostAmbush)}
 		}
 	}
@@ -107,7 +108,7 @@ func TestDayIsCompressed(t *testing.T) {
 				ambushes++
 			}
 		}
-		if ambushes != (d.kills+1)/2 {
+		if ambushes < d.kills*2/5 {
 			t.Errorf("%v: %d of %d kills lie in wait for a test", length, ambushes, d.kills)
 		}
 	}

@@ -2,10 +2,12 @@
 // processor and bytes, over a day's schedule in less time, while it is killed again
 // and again.
 //
-// It holds tests only: the programs as they are shipped, each in its network
-// namespace, the box behind a router and a line at the published averages of
-// Klaten's villages. The judge of the bytes is the router's interface towards the
-// line, the judge of what was kept is the collector's journal.
+// It holds tests only: the programs, each in its network namespace, the box behind a
+// router and a line at the published averages of Klaten's villages. The judge of the
+// bytes is the router's interface towards the line, the judge of what was kept is the
+// collector's journal. The programs are as they are shipped, but for one constant of
+// the probe, the zone in which months begin: a month ends during the soak, because a
+// budget shows what it is worth where it ends.
 //
 // What is compressed, and how far, when a day takes an hour (factor 24):
 //
@@ -14,12 +16,12 @@
 //	seal                    5 min -> 12.5 s  24x
 //	seal on a transition    60 s -> 2.5 s    24x
 //	rare (dns, http, path)  1 h -> 2.5 min   24x
-//	speed tests, mean       6 h -> 15 min    24x
+//	speed tests, mean       6 h -> 45 s      480x: so that a third of the kills can fall into one,
+//	                                         and the budget is what limits them
 //	a speed test            as long as it takes
+//	the month's budget      its even share of 48 min, after which the next month begins
+//	kills                   50
 //
-// A test begins within a minute of a start, unless one ended a short time ago, and
-// one that is killed has not ended: with a kill every 72 s the probe tests far more
-// often than it would in a day. That is what its budget is there for.
-//
-// PANTAU_SOAK_DAY says how long the day takes ("1h"); without it a short one runs.
+// PANTAU_SOAK_DAY says how long the day takes ("1h"); without it a short one runs,
+// in which chance decides what is seen of tests.
 package soak

@@ -35,24 +35,28 @@ func TestKilledItLeavesNothing(t *testing.T) {
 		}
 	}
 	label := fmt.Sprintf("%s-%d", lab, c.Process.Pid)
-	left := func() (all []string) {
-		spaces, err := namespaces(label)
+	left := func() (files, spaces, running []string) {
+		entries, err := os.ReadDir(tmp)
 		check(t, err)
-		files, err := os.ReadDir(tmp)
-		check(t, err)
-		for _, f := range files {
-			all = append(all, f.Name())
+		for _, e := range entries {
+			files = append(files, e.Name())
 		}
-		return append(append(all, spaces...), processes(t, tmp)...)
+		spaces, err = namespaces(label)
+		check(t, err)
+		return files, spaces, processes(t, tmp)
 	}
-	if n := len(left()); n < 10 { // namespaces, programs, folder
-		t.Errorf("%d traces of it before it is killed: nothing is proved\n%s", n, said.String())
+	if files, spaces, running := left(); len(files) == 0 || len(spaces) == 0 || len(running) == 0 {
+		t.Errorf("it has made %v, %v, %v: nothing is proved\n%s", files, spaces, running, said.String())
 	}
 	check(t, c.Process.Kill())
 	_ = c.Wait()
-	for deadline := time.Now().Add(20 * time.Second); len(left()) > 0; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		files, spaces, running := left()
+		if len(files)+len(spaces)+len(running) == 0 {
+			break
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("left behind: %v", left())
+			t.Fatalf("left behind: %v, %v, %v", files, spaces, running)
 		}
 	}
 }
