@@ -27,7 +27,7 @@ func (w *world) found(kind string, n int) *rules.Alert {
 func ill(name, severity string) *rules.Alert {
 	now := time.Now()
 	return &rules.Alert{State: rules.StateFiring, ActiveAt: now, FiredAt: now, ValidUntil: now.Add(4 * time.Minute), Labels: labels.FromStrings("alertname", name, "kind", "ours", "severity", severity),
-		Annotations: labels.FromStrings("summary", name+" is wrong.", "ringkasan", name+" tidak wajar.", "description", "Make room.")}
+		Annotations: labels.FromStrings("summary", name+" is wrong.", "ringkasan", name+" tidak wajar.", "description", "Make room.", "saran", "Tambah ruang.")}
 }
 
 // evaluate puts the alerts again each minute, as a rule manager does.

@@ -25,6 +25,7 @@ const (
 	NoteEnglish    = "summary"
 	NoteIndonesian = "ringkasan"
 	NoteAdvice     = "description"
+	NoteSaran      = "saran" // the same in Indonesian, of what is ours
 	NoteValue      = "value"
 )
 
@@ -42,6 +43,14 @@ func (f Finding) text(english bool) string {
 		return cmp.Or(f.Annotations[NoteEnglish], f.Annotations[NoteIndonesian], f.Labels[LabelAlertName])
 	}
 	return cmp.Or(f.Annotations[NoteIndonesian], f.Annotations[NoteEnglish], f.Labels[LabelAlertName])
+}
+
+// advice says what to do.
+func (f Finding) advice(english bool) string {
+	if english {
+		return f.Annotations[NoteAdvice]
+	}
+	return cmp.Or(f.Annotations[NoteSaran], f.Annotations[NoteAdvice])
 }
 
 // Group is what rules of one kind found in one regency, or about ourselves, and
@@ -119,8 +128,9 @@ func (g Group) notice(e mail.Envelope) mail.Notice {
 	if g.Step == mail.Recovered {
 		n.Ended = g.Ended()
 	}
+	english := e.Language == mail.English
 	for _, f := range g.Findings {
-		n.Items = append(n.Items, mail.Item{Name: f.Labels[LabelAlertName], Text: f.text(e.Language == mail.English), Advice: f.Annotations[NoteAdvice],
+		n.Items = append(n.Items, mail.Item{Name: f.Labels[LabelAlertName], Text: f.text(english), Advice: f.advice(english),
 			Since: f.Since, Critical: f.Labels["severity"] == "critical", New: f.New && g.Step == mail.Widened})
 	}
 	slices.SortStableFunc(n.Items, func(a, b mail.Item) int {

@@ -132,9 +132,11 @@ func foundOver(lang Language, kind Kind) Incident {
 func server(lang Language, event Event) Notice {
 	n := Notice{Envelope: envelope(lang), ID: "A-server-250721-01", Event: event, Since: at(13, 20, 0), Items: []Item{
 		{Name: "DiskSpaceCritical", Text: lang.pick("Ruang simpan server pemantau hampir habis: tinggal 812MiB.", "The disk of the collector has 812MiB left: it will soon refuse what probes send."),
-			Advice: "Below 256 MiB figures stop; with nothing left batches are refused and wait on the probes. Make room now.", Since: at(14, 2, 0), Critical: true, New: event == Widened},
+			Advice: lang.pick("Di bawah 256 MiB angka berhenti dicatat; bila habis, kiriman ditolak dan menunggu di alat ukur. Tambah ruang sekarang.",
+				"Below 256 MiB figures stop; with nothing left batches are refused and wait on the probes. Make room now."), Since: at(14, 2, 0), Critical: true, New: event == Widened},
 		{Name: "SinkBehind", Text: lang.pick("Angka di halaman tertinggal 12 menit dari data yang masuk (penyimpan tsdb).", "Store tsdb is 12 minutes behind the journal."),
-			Advice: "The store is slow, down, or its disk is full: the log of the collector says which.", Since: at(13, 20, 0)}}}
+			Advice: lang.pick("Penyimpannya lambat, mati, atau disknya penuh: lihat catatan server.",
+				"The store is slow, down, or its disk is full: the log of the collector says which."), Since: at(13, 20, 0)}}}
 	n.Page, n.Recipient, n.Region = "https://pantau.example.org/", "Operasi Pantau Desa", Region{Name: "server"}
 	if event == Recovered {
 		n.Ended, n.SentAt = at(15, 40, 0), at(15, 42, 0)

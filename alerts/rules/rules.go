@@ -10,8 +10,9 @@
 //     province and regency of what they are about, district, village, site and
 //     probe as far as they are about one;
 //   - annotations summary (English) and ringkasan (Indonesian), one sentence each
-//     that a person understands, description (what it means, what to do), value
-//     (the figure in base units) and, where they mean something, unit and n.
+//     that a person understands, description (what it means, what to do) and, of
+//     kind ours, saran (the same in Indonesian), value (the figure in base units)
+//     and, where they mean something, unit and n.
 //
 // An alert of kind ours is about the collector or the probes, never about a
 // village: no dinas is to be told.

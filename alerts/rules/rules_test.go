@@ -92,6 +92,13 @@ func TestBuiltInFilesKeepTheContract(t *testing.T) {
 	for _, p := range Check(Files()) {
 		t.Error(p)
 	}
+	for _, g := range groups(t, Files()) {
+		for _, r := range g.Rules {
+			if r.Labels["kind"] == "ours" && r.Annotations["saran"] == "" {
+				t.Errorf("%s: its mail says in English what to do: annotation saran is missing", r.Alert)
+			}
+		}
+	}
 }
 
 func groups(t *testing.T, files map[string][]byte) (out []rulefmt.RuleGroup) {
