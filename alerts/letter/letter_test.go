@@ -245,7 +245,7 @@ func TestSpot(t *testing.T) {
 // What to do is said in the language of the one who is to do it.
 func TestAdviceInTheLanguageOfTheContact(t *testing.T) {
 	notes := map[string]string{NoteEnglish: "The disk is full.", NoteIndonesian: "Disk penuh.", NoteAdvice: "Make room.", NoteSaran: "Tambah ruang.", NoteValue: "1"}
-	g := Group{ID: "A-server-260721-01", Kind: mail.Ours, Findings: []Finding{{Labels: map[string]string{LabelAlertName: "DiskSpaceCritical"}, Annotations: notes, Since: at}}}
+	g := Group{ID: "A-server-260721-01", Kind: mail.Ours, Step: mail.Opened, Findings: []Finding{{Labels: map[string]string{LabelAlertName: "DiskSpaceCritical"}, Annotations: notes, Since: at}}}
 	for lang, want := range map[mail.Language][2]string{mail.Indonesian: {"Tambah ruang.", "Make room."}, mail.English: {"Make room.", "Tambah ruang."}} {
 		m, err := g.notice(mail.Envelope{Language: lang, SentAt: at, Page: "https://pantau.example.org/"}).Render()
 		if err != nil || !strings.Contains(m.Text, want[0]) || strings.Contains(m.Text, want[1]) {
