@@ -34,8 +34,8 @@ type Schedule struct {
 	BudgetFiberGB, BudgetOtherGB, BudgetMobileGB, BudgetVSATGB float64
 }
 
-// budgets are the defaults in GB a month and site: 0.4 for what is measured each
-// minute, and as many early-ended speed tests as tell something, at the rates that are
+// budgets are the defaults in GB a month and site: 0.2 to 0.4 for what is measured each
+// minute and hour, and as many early-ended speed tests as tell something, at the rates that are
 // usual there (both directions, measured: 50 MB at 20 Mbit/s, 93 at 38, 240 at 100),
 // the week's test of full length, four times as much, included where there is one.
 var budgets = map[inventory.Access]float64{

@@ -75,7 +75,8 @@ const (
 	// fullEvery is how often one comes.
 	fullEvery = 7 * 24 * time.Hour
 	// firstLight is what the light instruments, the pushes and the signs of life are
-	// thought to cost before it was measured, in bytes per second: 8 kB a minute.
+	// thought to cost before it was measured, in bytes per second: twice what three
+	// targets cost, for pages and resolvers.
 	firstLight = 130
 )
 
