@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -19,7 +20,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantau-desa/pantau/cmd/internal/cli"
+	"github.com/pantau-desa/pantau/probe"
 	"github.com/pantau-desa/pantau/probe/clock"
+	"github.com/pantau-desa/pantau/probe/enroll"
 	"github.com/pantau-desa/pantau/probe/instrument/dns"
 	"github.com/pantau-desa/pantau/probe/instrument/latency"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
@@ -32,6 +35,8 @@ import (
 	"github.com/pantau-desa/pantau/probe/instrument/usage"
 	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/push"
+	"github.com/pantau-desa/pantau/probe/ticket"
 )
 
 // handTarget is the target of a measurement made by hand: no inventory names it.
@@ -67,7 +72,8 @@ func measureCommand() *cobra.Command {
 		Short: "Run one instrument once, now: speed, latency, reach, usage, dns, http, path, optics or signal",
 		Long: `Run one instrument once, now, without being enrolled.
 
-  speed    download and upload against a measurement server (--target URL)
+  speed    download and upload against a measurement server (--target URL); one that tests by ticket alone is asked for
+           by an enrolled box (--config FILE, the URL as in targets.csv)
   latency  round-trip time, jitter and loss to a host (--target HOST)
   reach    what answers: carrier, LAN gateway, first hop, a target (--target HOST or HOST:PORT)
   usage    what an interface carries within --duration (--interface NAME), or what the router's does (--config FILE)
@@ -115,7 +121,7 @@ The exit code is 0 when the outcome is ok, 1 when it failed or was skipped.`,
 	c.Flags().StringVar(&f.instrument, "instrument", string(speed.Default), fmt.Sprintf("for speed: %s, or %s for comparison", speed.Pantau, speed.SpeedtestGo))
 	c.Flags().BoolVar(&f.full, "full", false, "for speed: measure for the whole --duration, without an early end")
 	c.Flags().BoolVar(&f.public, "public", false, "for speed with --instrument speedtest-go: against the public Ookla network, abroad, which so learns this box's address")
-	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics, signal and the router's usage")
+	c.Flags().StringVar(&f.config, "config", "", "settings file, for optics, signal, the router's usage, and speed by ticket")
 	c.Flags().StringVar(&f.out, "json", "", "write JSON to this file; - is standard output")
 	c.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "of each direction of speed, at most; or of watching usage")
 	return c
@@ -141,7 +147,7 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 	var r measure.Result
 	switch kind {
 	case "speed":
-		return f.speed(ctx, speed.Options{Instrument: speed.Name(f.instrument), Ledger: line, Logger: log, Duration: f.duration, Full: f.full, NoEcho: through != ""}, start.Wall)
+		return f.speed(ctx, s, speed.Options{Instrument: speed.Name(f.instrument), Ledger: line, Logger: log, Duration: f.duration, Full: f.full, NoEcho: through != ""}, start.Wall)
 	case "latency":
 		r = latency.New(latency.Options{Target: handTarget, Host: hostOf(f.target), Ledger: line, Logger: log}).Measure(ctx)
 	case "reach":
@@ -211,7 +217,7 @@ func measureOnce(ctx context.Context, kind string, f measureFlags) (measurement,
 }
 
 // speed measures both directions.
-func (f measureFlags) speed(ctx context.Context, o speed.Options, at time.Time) (measurement, error) {
+func (f measureFlags) speed(ctx context.Context, s runSettings, o speed.Options, at time.Time) (measurement, error) {
 	in, err := speed.New(o)
 	if err != nil {
 		return measurement{}, cli.Usage(err)
@@ -226,8 +232,16 @@ func (f measureFlags) speed(ctx context.Context, o speed.Options, at time.Time) 
 	case err != nil:
 		down, up = speed.Failed(o.Instrument, measure.KindDownload, err), speed.Failed(o.Instrument, measure.KindUpload, err)
 	case f.target != "":
-		down = in.Measure(ctx, handTarget, f.target, measure.KindDownload)
-		up = in.Measure(ctx, handTarget, f.target, measure.KindUpload)
+		results, err := f.byTicket(ctx, s, o, func(ctx context.Context) []measure.Result {
+			return []measure.Result{in.Measure(ctx, handTarget, f.target, measure.KindDownload), in.Measure(ctx, handTarget, f.target, measure.KindUpload)}
+		})
+		if no, refused := errors.AsType[*ticket.Refusal](err); refused {
+			why := fmt.Sprintf("%s; try again in %v", no.Detail, no.After)
+			results = []measure.Result{down.Skip(no.Reason, why), up.Skip(no.Reason, why)}
+		} else if err != nil {
+			return measurement{}, err
+		}
+		down, up = results[0], results[1]
 	}
 	down.MeasuredAt = at
 	m := finish(speed.Merge(down, up), nil)
@@ -238,6 +252,41 @@ func (f measureFlags) speed(ctx context.Context, o speed.Options, at time.Time) 
 		m.Server = public.String()
 	}
 	return m, nil
+}
+
+// byTicket runs a speed test as the box's collector lets it, where the settings of an
+// enrolled box are given and its collector has told it of that server; else at once.
+func (f measureFlags) byTicket(ctx context.Context, s runSettings, o speed.Options, test func(context.Context) []measure.Result) ([]measure.Result, error) {
+	if f.config == "" {
+		return test(ctx), nil
+	}
+	state := enroll.State{Dir: s.StateDir}
+	id, err := state.Identity()
+	if errors.Is(err, enroll.ErrNotEnrolled) {
+		return test(ctx), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	told, err := state.Config()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range told.GetSpeedTargets() {
+		if t.Url != f.target {
+			continue
+		}
+		clocks, err := clock.Open()
+		if err != nil {
+			return nil, err
+		}
+		now := push.NewTimekeeper(clocks.Now, probe.BuildTime(), state.LastSeen(), id.EnrolledAt).Floor
+		client := &http.Client{Transport: &http.Transport{DialContext: o.Ledger.DialContext, TLSClientConfig: push.PinnedTLS(id.CA, now)}}
+		defer client.CloseIdleConnections()
+		office := ticket.New(ticket.Options{Probe: id.Probe, Key: id.Key, Collector: id.Collector, Client: client, Logger: o.Logger})
+		return office.Test(ctx, measure.TargetID(t.Id), test)
+	}
+	return test(ctx), nil
 }
 
 // meter counts on the interface that was named, else on the router's.

@@ -5,8 +5,9 @@
 // It guarantees that a test that was told to wait does not begin, and that one which
 // nobody could be asked about is marked ([measure.FlagUnticketed]): a collector that
 // cannot be reached, or knows no tickets yet, keeps no line from being measured where
-// the measurement server is open to everyone. Asking costs a TLS handshake of some
-// 3 kB twice a test; the client's connections are the ledger's.
+// the measurement server is open to everyone. Asking and handing back cost 5.8 kB of
+// layer 2 with a TLS handshake and 1.4 kB without (measured); the client's connections
+// are the ledger's.
 package ticket
 
 import (

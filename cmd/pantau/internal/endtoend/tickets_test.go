@@ -2,10 +2,13 @@ package endtoend
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -19,7 +22,11 @@ import (
 
 	"github.com/pantau-desa/pantau/collector/ingest/ingesttest"
 	"github.com/pantau-desa/pantau/collector/ticket"
+	"github.com/pantau-desa/pantau/probe/instrument/speed"
+	"github.com/pantau-desa/pantau/probe/ledger"
 	"github.com/pantau-desa/pantau/probe/measure"
+	"github.com/pantau-desa/pantau/probe/target"
+	probeticket "github.com/pantau-desa/pantau/probe/ticket"
 	"github.com/pantau-desa/pantau/probe/wire"
 	"github.com/pantau-desa/pantau/probe/wire/wirepb"
 )
@@ -57,9 +64,96 @@ func TestAGuardedServerMeasuresForEnrolledProbes(t *testing.T) {
 	if n, _ := w.metric("pantau_tickets_granted_total"); n < 1 {
 		t.Errorf("%v tickets were given", n)
 	}
+	out, errs, code := call(t, "pantau-probe", "measure", "speed", "--target", "http://"+w.target+"/speedtest", "--duration", "2s", "--json", "-",
+		"--config", w.path("site-1/pantau-probe.yaml"))
+	if err := json.Unmarshal([]byte(out), &hand); err != nil || hand.Reason == "no_server" {
+		t.Errorf("by hand, on the enrolled box: exit %d, %v, %s%s", code, err, out, errs)
+	}
 	w.await("the ticket is back", func() bool { n, ok := w.metric("pantau_tickets_under_way"); return ok && n == 0 })
 	if strings.Contains(p.said(), "no ticket") {
 		t.Errorf("the probe tried without a ticket:\n%s", p.said())
+	}
+}
+
+// Two probes of a house, against a real server: they take turns, and asking costs little.
+func TestTwoProbesOfAHouseTakeTurns(t *testing.T) {
+	c := ingesttest.Start(t)
+	s, err := target.New(target.Options{Addr: "127.0.0.1:0", ID: "ukur-1", Trust: []ed25519.PublicKey{c.Registry.TicketKey().Public().(ed25519.PublicKey)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-served })
+
+	var mu sync.Mutex
+	under, refusals := 0, 0
+	var both sync.WaitGroup
+	for _, id := range []measure.ProbeID{"house/a", "house/b"} {
+		p := c.Enrol(t, id)
+		line := ledger.New(ledger.Options{})
+		client := &http.Client{Transport: &http.Transport{DialContext: line.DialContext, TLSClientConfig: c.TLS()}}
+		t.Cleanup(client.CloseIdleConnections)
+		office := probeticket.New(probeticket.Options{Probe: id, Key: p.Key, Collector: c.URL, Client: client, Logger: slog.New(slog.DiscardHandler)})
+		in, err := speed.New(speed.Options{Ledger: line, Duration: 2 * time.Second, MostBytes: 50e6, NoEcho: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		both.Go(func() {
+			for tests := 0; tests < 2; {
+				_, err := office.Test(t.Context(), "ukur-1", func(ctx context.Context) []measure.Result {
+					mu.Lock()
+					under++
+					if under > 1 {
+						t.Error("both test at once")
+					}
+					mu.Unlock()
+					r := in.Measure(ctx, "ukur-1", "http://"+s.Addr().String(), measure.KindDownload)
+					mu.Lock()
+					under--
+					mu.Unlock()
+					if r.Outcome != measure.OK {
+						t.Errorf("%+v", r)
+					}
+					return []measure.Result{r}
+				})
+				if no, ok := errors.AsType[*probeticket.Refusal](err); ok {
+					if no.Reason != measure.ReasonBusyLine {
+						t.Errorf("%+v", no)
+					}
+					mu.Lock()
+					refusals++
+					mu.Unlock()
+					time.Sleep(250 * time.Millisecond) // less patient than a probe
+					continue
+				}
+				tests++
+			}
+			rx, tx := line.Own()
+			if _, err := office.Test(t.Context(), "ukur-1", func(context.Context) []measure.Result { return nil }); err != nil {
+				return // the other one's turn
+			}
+			again, sent := line.Own()
+			t.Logf("%s: a ticket and its end cost %d bytes to and %d from the probe, on a connection that stands", id, again-rx, sent-tx)
+			if again-rx+sent-tx > 4000 {
+				t.Errorf("asking costs %d bytes", again-rx+sent-tx)
+			}
+			client.CloseIdleConnections()
+			rx, tx = line.Own()
+			if _, err := office.Test(t.Context(), "ukur-1", func(context.Context) []measure.Result { return nil }); err != nil {
+				return
+			}
+			again, sent = line.Own()
+			t.Logf("%s: with a handshake %d and %d bytes", id, again-rx, sent-tx)
+			if again-rx+sent-tx > 9000 {
+				t.Errorf("asking costs %d bytes", again-rx+sent-tx)
+			}
+		})
+	}
+	both.Wait()
+	if refusals == 0 {
+		t.Error("neither had to wait: were they at once?")
 	}
 }
 

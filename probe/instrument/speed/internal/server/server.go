@@ -65,7 +65,7 @@ func GoodStatus(resp *http.Response) error {
 		return Fail(measure.ReasonSaturated, "the server has no room (503, Retry-After %.20q)", resp.Header.Get("Retry-After"))
 	case (s == http.StatusUnauthorized || s == http.StatusForbidden) && resp.Header.Get("WWW-Authenticate") == wire.TicketScheme:
 		why, _ := io.ReadAll(io.LimitReader(resp.Body, 120))
-		f := Fail(measure.ReasonNoServer, "this server tests only by ticket, which an enrolled box gets from its collector (%d: %s)", s, strings.TrimSpace(string(why)))
+		f := Fail(measure.ReasonNoServer, "this server tests only by ticket, which an enrolled box gets from its collector (by hand: --config FILE); %d: %s", s, strings.TrimSpace(string(why)))
 		f.Refused = true
 		return f
 	case s >= 300 && s < 400:
