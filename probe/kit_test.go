@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pantau-desa/pantau/probe/budget"
 	"github.com/pantau-desa/pantau/probe/instrument/optics"
 	"github.com/pantau-desa/pantau/probe/instrument/router"
@@ -20,7 +22,7 @@ func kitFor(t *testing.T) *kit {
 	t.Helper()
 	line, log := ledger.New(ledger.Options{}), slog.New(slog.DiscardHandler)
 	account := budget.Open(budget.Options{File: filepath.Join(t.TempDir(), "budget.json"), Own: line.Own,
-		Now: func() (time.Time, bool) { return time.Now(), true }, Logger: log})
+		Now: func() (time.Time, bool) { return time.Date(2026, 3, 16, 5, 0, 0, 0, time.UTC), true }, Logger: log}) // amid a month
 	account.Keep()
 	return newKit("kl-0001", line, account, time.Now, log)
 }
@@ -115,5 +117,31 @@ func TestTheRouterIsAskedInPlaceOfAnInterface(t *testing.T) {
 	k.set(&wirepb.ProbeConfig{UsageInterface: "eth1"}, Local{})
 	if k.usage == before {
 		t.Error("another interface goes on with the totals of the one before")
+	}
+}
+
+func TestWhatAConfigurationSaysOfTests(t *testing.T) {
+	s := kitFor(t).set(&wirepb.ProbeConfig{}, Local{})
+	if p := s.Pace; s.Metered || s.Heavy != nil || p.Mean != meanInterval || p.Offset != 7*time.Hour || p.Peak != 0 {
+		t.Errorf("of an empty one: %+v", s)
+	}
+	for name, c := range map[string]struct {
+		told  string
+		local Local
+	}{"told": {"br-lan", Local{}}, "local": {"", Local{UsageInterface: "br-lan"}}, "router": {"", Local{Router: router.Options{Interface: "wan"}}}} {
+		if !kitFor(t).set(&wirepb.ProbeConfig{UsageInterface: c.told}, c.local).Metered {
+			t.Errorf("%s: a test does not wait for what others do with the line", name)
+		}
+	}
+	// A gigabyte does not carry a test each minute: 32 MB each are thirty in a month.
+	k := kitFor(t)
+	c := &wirepb.ProbeConfig{UtcOffsetMinutes: 540, PeakShare: 0.5, SpeedMeanIntervalNs: int64(time.Minute), MonthBudgetBytes: 1e9}
+	if p := k.set(c, Local{}).Pace; p.Mean < 20*time.Minute || p.Offset != 9*time.Hour || p.Peak != 0.5 {
+		t.Errorf("%+v", p)
+	}
+	c = proto.CloneOf(c)
+	c.MonthBudgetBytes = 1e15
+	if p := k.set(c, Local{}).Pace; p.Mean != time.Minute {
+		t.Errorf("a new budget is not followed: %+v", p)
 	}
 }
