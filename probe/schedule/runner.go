@@ -77,6 +77,7 @@ type Runner struct {
 	rare  bool          // a rare instrument measures
 	idle  bool          // one that a heavy test would spoil
 	again time.Duration // monotonic instant to which a heavy test was put off; 0: none was
+	waits bool          // and it had waited for the line before
 	use   use           // of the line by others
 }
 
@@ -158,11 +159,11 @@ func (r *Runner) draw(t *turn, set Set, now clock.Reading) {
 		return
 	}
 	r.mu.Lock()
-	again := r.again
+	again, deferred := r.again, r.waits
 	r.again = 0
 	r.mu.Unlock()
 	if again > 0 {
-		*t = turn{drawn: true, tested: true, soon: again, at: now.Mono, again: true}
+		*t = turn{drawn: true, tested: true, soon: again, at: now.Mono, again: true, deferred: deferred}
 	}
 	if !t.drawn && !t.tested {
 		t.left, t.at = Gap(r.opt.Exp), now.Mono
@@ -284,7 +285,7 @@ func (r *Runner) runHeavy(ctx context.Context, set Set, flags []measure.Flag) {
 	if wait := set.Postponed(); wait > 0 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.again = r.opt.Now().Mono + wait
+		r.again, r.waits = r.opt.Now().Mono+wait, slices.Contains(flags, measure.FlagDeferred)
 	}
 }
 

@@ -18,8 +18,8 @@ const (
 	// question, and those that an end has not reached yet. Whoever got hold of another's
 	// token gets no more than one test out of it.
 	mostRequests = 40
-	// betweenRequests is for how long a test without a request still counts: its other
-	// direction may follow, or the next object.
+	// betweenRequests is for how long a ticket without a request still counts as a test:
+	// its other direction follows. An id of a client's own choosing is for one alone.
 	betweenRequests = 5 * time.Second
 )
 
@@ -72,7 +72,7 @@ func (ts *tests) enter(key string, site measure.SiteID) (leave func(), full bool
 // forget drops what is over. The caller holds mu.
 func (ts *tests) forget() {
 	for key, t := range ts.byKey {
-		if t.requests == 0 && time.Since(t.last) > betweenRequests {
+		if t.requests == 0 && (t.site == "" || time.Since(t.last) > betweenRequests) {
 			delete(ts.byKey, key)
 		}
 	}
