@@ -159,22 +159,33 @@ func (k *kit) measure(ctx context.Context, o speed.Options, t *wirepb.SpeedTarge
 	}
 	r := in.Measure(ctx, measure.TargetID(t.Id), t.Url, kind)
 	after := underway(r)
-	k.line.AddPackets(ledger.Packets{Bytes: after}, ledger.Packets{})
+	refused := after / frame
+	k.line.AddPackets(ledger.Packets{Bytes: after}, ledger.Packets{Count: refused, Bytes: refused * (refusal - header)})
 	r.BytesReceived += after
+	r.BytesSent += refused * refusal
 	return speed.Publishable(r)
 }
 
-// underway is what a download had on its way to this box when it ended with resets,
-// in bytes: what the line carries in a round trip, queue included. It arrives, and no
-// connection counts it.
+// underway is at most what a download had on its way to this box when it ended with
+// resets, in bytes: what the line carries in a round trip, queue included. It arrives,
+// is refused packet by packet, and no connection counts it.
 func underway(r measure.Result) uint64 {
 	rate, ok := r.Value(measure.DownloadBitsPerSecond)
 	rtt, known := r.Value(measure.LoadedLatencySecondsDownload)
 	if !ok || !known {
 		return 0
 	}
-	return uint64(rate / 8 * rtt / goodput)
+	return uint64(rate / 8 * rtt * fuller / goodput)
 }
+
+const (
+	// fuller is how much longer the queue may be at the end than at the median: measured
+	// 200 ms to 146, in a queue of 200.
+	fuller = 1.5
+	// frame is a full one, refusal the one that answers it (a reset), header that of
+	// Ethernet in each, in bytes.
+	frame, refusal, header = 1514, 54, 14
+)
 
 // goodput is the share of payload in a full packet, Ethernet header included.
 const goodput = 1448.0 / 1514
