@@ -45,7 +45,7 @@ const (
 	// perKill is what the month may spend between two kills, in bytes: less than it
 	// would with tests that often, of some 20 MB each, of which one that is killed counts
 	// as four.
-	perKill = 22e6
+	perKill = 34e6
 )
 
 // after is the part of the day that follows the last kill: the probe is to come to
