@@ -25,7 +25,9 @@ const (
 	windows = 4 // that must agree for an early end
 	// agreement is how far apart the highest and the lowest of them may be, as a
 	// ratio of their mean.
-	agreement   = 2 * 0.025
+	agreement = 2 * 0.025
+	// alike is how far apart the windows of a full line are at most.
+	alike       = 2 * 0.01
 	leastWindow = 500 * time.Millisecond
 	// windowBytes is how much a window holds at least, or it is a sixth of the limit:
 	// a segment is about a hundredth of it.
@@ -43,6 +45,9 @@ const (
 	standingShare = 0.15
 	standingMost  = 50 * time.Millisecond
 )
+
+// mostly is the share of looks that says most of the time.
+const mostly = 0.5
 
 // stopReason says why a transfer ended.
 type stopReason string
@@ -161,7 +166,7 @@ func (c *course) queuedShare(from, to time.Duration) (share float64, known bool)
 // queues reports whether a queue stood for most of the time between two instants.
 func (c *course) queues(from, to time.Duration) bool {
 	share, known := c.queuedShare(from, to)
-	return known && share >= 0.5
+	return known && share >= mostly
 }
 
 // lost is the share of segments sent again between two instants, and of how many.
@@ -200,10 +205,13 @@ func (c *course) next() order {
 	if !c.grown && since >= 2*w {
 		c.grow(t, w)
 	}
-	enough := c.grown || c.streams == mostStreams && !c.stepped
-	if !c.full && since >= windows*w && t >= skipped+windows*w && (enough || c.queues(t-windows*w, t)) {
-		if from, ok := c.agree(t, w); ok {
-			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true, queued: c.queues(from, t)}
+	if !c.full && since >= windows*w && t >= skipped+windows*w {
+		from := t - windows*w
+		mean, spread, rising := c.spread(t, w)
+		queued, held := c.queues(from, t), c.filled(t, w, spread)
+		compared := c.grown || c.streams == mostStreams && !c.stepped
+		if mean > 0 && spread < agreement && !(rising && spread > worthwhile) && (held || compared && !queued) {
+			return order{streams: c.streams, stop: stopStable, from: from, to: t, steady: true, queued: held}
 		}
 	}
 	return order{streams: c.streams}
@@ -251,10 +259,19 @@ func (c *course) spread(t, w time.Duration) (mean, spread float64, rising bool) 
 	return mean, spread, rising
 }
 
-// agree reports whether the last windows do, and are not on their way up.
-func (c *course) agree(t, w time.Duration) (from time.Duration, ok bool) {
-	mean, spread, rising := c.spread(t, w)
-	return t - windows*w, mean > 0 && spread < agreement && !(rising && spread > worthwhile)
+// filled reports whether a queue stood all through the four windows before t: for
+// most of the time, and for most of each window unless they are so much alike that
+// the line must have been full between queues as well.
+func (c *course) filled(t, w time.Duration, spread float64) bool {
+	if !c.queues(t-windows*w, t) {
+		return false
+	}
+	for i := range time.Duration(windows) {
+		if share, known := c.queuedShare(t-(i+1)*w, t-i*w); spread >= alike && known && share < mostly {
+			return false
+		}
+	}
+	return true
 }
 
 // last is what is measured when the transfer must end: half of its time, in four
@@ -280,10 +297,7 @@ func (c *course) last(why stopReason) order {
 	best := math.Inf(1)
 	for to := least + windows*w; to <= t; to += lookEvery {
 		mean, spread, rising := c.spread(to, w)
-		queued := c.queues(to-windows*w, to)
-		for i := time.Duration(1); spread >= agreement && i <= windows; i++ {
-			queued = queued && c.queues(to-i*w, to-(i-1)*w)
-		}
+		queued := c.filled(to, w, spread)
 		if mean > 0 && (queued && !o.queued || queued == o.queued && spread <= best) {
 			o.from, o.to, o.rising, o.queued = to-windows*w, to, rising && spread > agreement, queued
 			best = spread
@@ -297,9 +311,8 @@ func (c *course) last(why stopReason) order {
 }
 
 // saturated reports whether the line, and not the streams, held the rate. It is
-// so if a queue stood before it for most of the interval, and for most of each of
-// its windows where these do not agree. Without a queue it is not if the rate was
-// still on its way up. Else the losses tell: those of a full line grow with the
+// so if a queue stood before it all through the interval. Without one it is not if
+// the rate was still on its way up. Else the losses tell: those of a full line grow with the
 // streams, those of a bad one do not, and hold every stream down. Without either,
 // twice the streams would have brought more; where there was no such comparison,
 // nobody can say that the line was full.

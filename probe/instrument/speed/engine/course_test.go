@@ -84,6 +84,15 @@ func TestCourse(t *testing.T) {
 			}
 			return 3e6, 0, 0.02
 		}}, 15 * time.Second, 0, false, stopStable, 16, 5e6, 9600 * ms, true, true},
+		{"the dips after many losses agree, but not with the full line that follows", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
+			switch {
+			case t < 4*time.Second:
+				return 2e6, 0, 0
+			case t < 7*time.Second:
+				return 4.7e6, 0, 0.02
+			}
+			return 4.8e6 + 0.2e6*min((t-7*time.Second).Seconds(), 1), 100 * ms, 0.01
+		}}, 15 * time.Second, 0, false, stopStable, 16, 5e6, 15 * time.Second, true, true},
 		{"full now and then", line{600 * ms, func(_ int, t time.Duration) (float64, time.Duration, float64) {
 			if t%(3*time.Second) < 1800*ms {
 				return 5e6, 200 * ms, 0.01
