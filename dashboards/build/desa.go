@@ -56,7 +56,7 @@ func village() classic {
 			}},
 			{title: "Dasar angka: cakupan, uji tiap server, hasil menurut alasan", collapsed: true, lines: []line{
 				{8, []dashboard.Panel{coverage(6), byServer(18)}},
-				{9, []dashboard.Panel{results(columns)}},
+				{9, []dashboard.Panel{results(14), quota(10)}},
 			}},
 		},
 	}.dashboard()
@@ -298,4 +298,18 @@ func results(width uint32) dashboard.Panel {
 				mapping{"cancelled", "dihentikan", ""}, mapping{"malformed", "jawaban tidak terbaca", ""}, mapping{"no_signal", "tanpa sinyal", ""}, mapping{"internal", "cacat alat ukur", ""}, mapping{"other", "lain", ""}))),
 			value(0, 1, "Banyaknya", 0, number(unitCount, 0)...),
 		}, sortBy("Banyaknya", true))
+}
+
+// quota is what measuring takes of the village's quota.
+func quota(width uint32) dashboard.Panel {
+	of := func(series string) string { return "max by (probe) (last_over_time(" + at(series) + "[1d]))" }
+	spent, budget := of("pantau_probe_budget_spent_bytes"), of("pantau_probe_budget_bytes")
+	queries := []query{{expr: spent}, {expr: budget}, {expr: spent + " / (" + budget + " > 0)"},
+		{expr: "time() - max by (probe) (" + measured(at("pantau_probe_budget_spent_bytes")) + ")"}}
+	n := len(queries)
+	return tabular("Kuota yang dipakai alat ukur", "Semua yang dikirim dan diterima alat ukur untuk dirinya sendiri dalam bulan kalender ini, dan jatahnya. Bila jatah habis, uji kecepatan berhenti sampai bulan berikutnya; ukuran tiap menit berjalan terus.", width,
+		queries, []column{
+			label("probe", "Alat ukur", 0), value(0, n, "terpakai", 90, number(unitQuota, 1)...), value(1, n, "jatah", 90, number(unitQuota, 1)...),
+			value(2, n, "bagian", 75, number(unitRatio, 0)...), value(3, n, "umur", 90, number(unitAge, 0)...),
+		}, sortBy("Alat ukur", false))
 }

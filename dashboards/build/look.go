@@ -103,5 +103,6 @@ const (
 	unitRatio   = "percentunit"
 	unitAge     = "dthms" // 01:25:00, in any language
 	unitBytes   = "bytes"
+	unitQuota   = "decbytes" // GB, as quotas are sold
 	unitCount   = "none"
 )
