@@ -135,7 +135,8 @@ func (s *sender) measure() error {
 // seal closes a batch of what was measured since the last.
 func (s *sender) seal() error {
 	now := s.time.Reading()
-	_, err := s.spool.Seal(spool.Seal{Probe: s.id.Probe, At: now.Wall, Mono: now.Mono, Boot: now.Boot, Quality: now.Quality, Software: "endtoend"})
+	_, err := s.spool.Seal(spool.Seal{Probe: s.id.Probe, At: now.Wall, Mono: now.Mono, Boot: now.Boot, Quality: now.Quality, Software: "endtoend",
+		Budget: 30e9, BudgetSpent: 4e9})
 	s.up.Wake()
 	return err
 }
