@@ -132,7 +132,11 @@ func (l *Ledger) open(ctx context.Context, dial DialFunc, network, addr string, 
 	begin := time.Now()
 	nc, err := dial(ctx, network, addr)
 	if err != nil {
-		l.AddPackets(inVain(err, time.Since(begin)))
+		rx, tx := inVain(err, time.Since(begin))
+		l.AddPackets(rx, tx)
+		if group != nil {
+			group.charge(rx, tx)
+		}
 		return nil, err
 	}
 	c := wrap(nc)
@@ -359,6 +363,13 @@ func (t *tally) settle(c *conn, final counts) {
 		delete(t.open, c)
 		t.closed.add(final)
 	}
+}
+
+// charge counts packets that no connection of the tally carried.
+func (t *tally) charge(rx, tx Packets) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed.add(counts{rx: rx.Bytes + ethernetHeader*rx.Count, tx: tx.Bytes + ethernetHeader*tx.Count})
 }
 
 func (t *tally) sum() counts {
