@@ -7,9 +7,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantau-desa/pantau/probe/measure"
 )
@@ -70,11 +73,16 @@ func write(dir string, cells []Cell, byKey map[string]Row) error {
 		return cmp.Or(cmp.Compare(order[a.Cell], order[b.Cell]), cmp.Compare(a.Direction, b.Direction),
 			cmp.Compare(slices.Index(Tools(), a.Tool), slices.Index(Tools(), b.Tool)))
 	})
-	text, err := json.MarshalIndent(rows, "", " ")
-	if err != nil {
-		return err
+	lines := make([]string, len(rows)) // one row a line, so that two runs can be compared
+	for i, r := range rows {
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		lines[i] = string(text)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "truth.json"), append(text, '\n'), 0o644); err != nil {
+	text := "[\n" + strings.Join(lines, ",\n") + "\n]\n"
+	if err := os.WriteFile(filepath.Join(dir, "truth.json"), []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "truth.md"), []byte(page(rows)), 0o644)
@@ -83,10 +91,11 @@ func write(dir string, cells []Cell, byKey map[string]Row) error {
 // page is the table for people.
 func page(rows []Row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Truth table\n\n%s. Truth is the payload that the line carried: rate of Ethernet frames x 1448/1514. "+
-		"Within %.0f%% is right. A cell says beforehand whether 16 streams can fill it (cells.csv).\n\n",
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), tolerance*100)
-	b.WriteString("| tool | rows | unsound | failed | cells that can be filled: right | median error | 90% within | cells that cannot: flagged, right all the same, neither | edge: right or flagged | median bytes, MB | of a full 15 s | median seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&b, "# Truth table\n\n%s, %s. Truth is the payload that the line carried: rate of Ethernet frames x 1448/1514.\n"+
+		"Within %.0f%% is right. A cell says beforehand whether 16 streams can fill it (cells.csv), by calculation, which is of a steady\n"+
+		"state: what cannot be filled for long may be for the first seconds. Medians are of sound rows; bytes are both ways, of layer 2.\n\n",
+		time.Now().UTC().Format("2006-01-02 15:04 UTC"), machine(), tolerance*100)
+	b.WriteString("| tool | rows | unsound | failed | fillable: right | median error | 90% within | not fillable: flagged, right all the same, neither | edge: right or flagged | median MB | of a full 15 s | median s | median CPU, s |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, tool := range Tools() {
 		var of []Row
 		for _, r := range rows {
@@ -103,7 +112,7 @@ func page(rows []Row) string {
 	for _, tool := range Tools() {
 		fmt.Fprintf(&b, " %s |", tool)
 	}
-	b.WriteString(" pantau: MB | s | idle / loaded, ms | flags |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString(" pantau: MB | s | CPU, s | idle / loaded, ms | flags |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := 0; i < len(rows); {
 		first := rows[i]
 		of := map[Tool]Row{}
@@ -115,12 +124,22 @@ func page(rows []Row) string {
 			fmt.Fprintf(&b, " %s |", cell(of, tool))
 		}
 		if r, ok := of[Pantau]; ok {
-			fmt.Fprintf(&b, " %.1f | %.1f | %.0f / %.0f | %s |\n", float64(r.Bytes)/1e6, r.Seconds, r.Idle*1e3, r.Loaded*1e3, flags(r.Flags))
+			fmt.Fprintf(&b, " %.1f | %.1f | %.2f | %.0f / %.0f | %s |\n", float64(r.Bytes)/1e6, r.Seconds, r.CPU, r.Idle*1e3, r.Loaded*1e3, flags(r.Flags))
 		} else {
-			b.WriteString(" | | | |\n")
+			b.WriteString(" | | | | |\n")
 		}
 	}
 	return b.String()
+}
+
+// machine is what the lines and the tools ran on.
+func machine() string {
+	kernel := "an unknown kernel"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = "Linux " + unix.ByteSliceToString(u.Release[:])
+	}
+	return fmt.Sprintf("%d processors, %s, %s", runtime.NumCPU(), runtime.GOARCH, kernel)
 }
 
 func cell(of map[Tool]Row, tool Tool) string {
@@ -143,7 +162,7 @@ func cell(of map[Tool]Row, tool Tool) string {
 
 func summary(tool Tool, rows []Row) string {
 	var unsound, failed, right, filled, flaggedNo, rightNo, no, edgeGood, edge int
-	var errs, bytes, shares, seconds []float64
+	var errs, bytes, shares, seconds, cpu []float64
 	for _, r := range rows {
 		if !r.Sound {
 			unsound++
@@ -152,7 +171,7 @@ func summary(tool Tool, rows []Row) string {
 		if r.Measured == 0 {
 			failed++
 		}
-		bytes, seconds = append(bytes, float64(r.Bytes)/1e6), append(seconds, r.Seconds)
+		bytes, seconds, cpu = append(bytes, float64(r.Bytes)/1e6), append(seconds, r.Seconds), append(cpu, r.CPU)
 		shares = append(shares, float64(r.Bytes)/(r.RateBPS/8*15)*100)
 		switch r.Fills {
 		case Yes:
@@ -163,7 +182,6 @@ func summary(tool Tool, rows []Row) string {
 			}
 		case No:
 			no++
-			// By calculation, which is of a steady state: the first seconds may fill it.
 			if r.holds() {
 				flaggedNo++
 			} else if math.Abs(r.Error) <= tolerance {
@@ -176,9 +194,9 @@ func summary(tool Tool, rows []Row) string {
 			}
 		}
 	}
-	return fmt.Sprintf("| %s | %d | %d | %d | %d of %d (%.0f%%) | %.1f%% | %.1f%% | %d, %d, %d of %d | %d of %d | %.1f | %.0f%% | %.1f |", tool, len(rows), unsound, failed,
+	return fmt.Sprintf("| %s | %d | %d | %d | %d of %d (%.0f%%) | %.1f%% | %.1f%% | %d, %d, %d of %d | %d of %d | %.1f | %.0f%% | %.1f | %.2f |", tool, len(rows), unsound, failed,
 		right, filled, 100*float64(right)/float64(max(filled, 1)), quantile(errs, 0.5), quantile(errs, 0.9), flaggedNo, rightNo, no-flaggedNo-rightNo, no, edgeGood, edge,
-		quantile(bytes, 0.5), quantile(shares, 0.5), quantile(seconds, 0.5))
+		quantile(bytes, 0.5), quantile(shares, 0.5), quantile(seconds, 0.5), quantile(cpu, 0.5))
 }
 
 func quantile(v []float64, q float64) float64 {
