@@ -137,7 +137,8 @@ func machine() string {
 	kernel := "an unknown kernel"
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
-		kernel = "Linux " + unix.ByteSliceToString(u.Release[:])
+		version, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
+		kernel = "Linux " + version
 	}
 	return fmt.Sprintf("%d processors, %s, %s", runtime.NumCPU(), runtime.GOARCH, kernel)
 }
