@@ -102,8 +102,11 @@ func TestThePlanOfTheRest(t *testing.T) {
 		most uint64
 		ok   bool
 	}{
-		{"no budget", outlook{spent: 1e15, rest: month, cost: 50e6, known: true}, 6 * time.Hour, 200e6, true},
-		{"ample", outlook{budget: 100 * gb, rest: month, light: 130, cost: 50e6, known: true}, 6 * time.Hour, 200e6, true},
+		{"no budget", outlook{spent: 1e15, rest: month, cost: 50e6, known: true}, 6 * time.Hour, 4e9, true},
+		{"enough", outlook{budget: 50 * gb, rest: month, light: 130, cost: 50e6, known: true}, 6 * time.Hour, 200e6, true},
+		// A 256th of 100 GB, less 0.34 for the light ones.
+		{"plenty", outlook{budget: 100 * gb, rest: month, light: 130, cost: 50e6, known: true}, 6 * time.Hour, 389308750, true},
+		{"without end", outlook{budget: 1e6 * gb, rest: month, light: 130, cost: 50e6}, 6 * time.Hour, 4e9, true},
 		// 3 GB, less 0.34 for the light ones, less 4.3 weeks of 150 MB more: 2.02 GB carry 40.4 tests.
 		{"scarce", outlook{budget: 3 * gb, rest: month, light: 130, cost: 50e6, known: true}, 17*time.Hour + 49*time.Minute, 200e6, true},
 		{"for one and a half", outlook{budget: gb, spent: gb - 75e6, rest: time.Hour, cost: 50e6, known: true}, 6 * time.Hour, 75e6, true},

@@ -69,6 +69,11 @@ const (
 	head      = 4
 	leastMost = 64e6
 	firstMost = 512e6
+	// Where the month has so much that one part in plenty of what it can spare is more
+	// than that, a test may take this part, up to what no test takes: 400 MB each way,
+	// where the engine ends, and what a very fast line carries until it notices.
+	plenty = 256
+	ample  = 4e9
 	// fullCost is how many times an early-ended test one of full length costs: the
 	// early end saves three quarters of the bytes.
 	fullCost = 4
@@ -133,6 +138,10 @@ func (o outlook) most(full bool) (bytes uint64, ok bool) {
 			most = max(min(most, float64(o.budget)/8), leastMost)
 		}
 	}
+	if o.budget == 0 {
+		most = ample
+	}
+	most = max(most, min(o.spare()/plenty, ample))
 	if full {
 		cost, most = fullCost*cost, fullCost*most
 	}

@@ -54,7 +54,7 @@ type Options struct {
 	Duration time.Duration
 	// Full has Pantau use all of Duration: the audit of its early end.
 	Full bool
-	// MostBytes ends a transfer of Pantau early, in bytes of payload (0: 400 MB).
+	// MostBytes ends a transfer of Pantau early, in bytes of payload (0, and at most: 400 MB).
 	MostBytes int64
 	// NoEcho has Pantau take latency from TCP alone, where ICMP would go another way.
 	NoEcho bool

@@ -65,6 +65,9 @@ const (
 	FlagWiFi measure.Flag = "wifi_path"
 )
 
+// mostBytes is the most payload of a transfer: 3 s at 1 Gbit/s.
+const mostBytes = 400e6
+
 // Options of an Instrument.
 type Options struct {
 	// Ledger opens and counts the connections. Required.
@@ -79,7 +82,7 @@ type Options struct {
 	Network string
 	// Limit is the longest transfer, one direction (default 15 s).
 	Limit time.Duration
-	// MostBytes ends a transfer early, in bytes of payload (default 400 MB).
+	// MostBytes ends a transfer early, in bytes of payload (default, and most: 400 MB).
 	MostBytes int64
 	// Full has every transfer last for Limit: the audit of the early end.
 	Full bool
@@ -152,8 +155,8 @@ func New(o Options) (*Instrument, error) {
 	if o.Network == "" {
 		o.Network = "tcp"
 	}
-	if o.MostBytes <= 0 {
-		o.MostBytes = 400e6
+	if o.MostBytes <= 0 || o.MostBytes > mostBytes {
+		o.MostBytes = mostBytes
 	}
 	for _, d := range []struct {
 		v   *time.Duration
