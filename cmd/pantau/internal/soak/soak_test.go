@@ -293,7 +293,7 @@ func (r *record) judge(t *testing.T, d day, m month, k kept) {
 	r.billed(t, d, m, tests, k)
 }
 
-// tested checks that each test that no kill cut short has left a result.
+// tested checks that each test that no end of a life cut short has left a result.
 func (r *record) tested(t *testing.T, tests []trial, k kept) {
 	t.Helper()
 	for _, x := range tests {
@@ -301,7 +301,7 @@ func (r *record) tested(t *testing.T, tests []trial, k kept) {
 		if x.life == 0 || to.Sub(r.lives[x.life-1].born) < time.Second {
 			continue // what was on its way to one that is dead
 		}
-		cut := x.life < len(r.lives) && r.lives[x.life-1].dead.Sub(to) < pause
+		cut := r.lives[x.life-1].dead.Sub(to) < pause
 		told := slices.ContainsFunc(k.results, func(m measure.Result) bool {
 			return (m.Kind == measure.KindDownload || m.Kind == measure.KindUpload) &&
 				m.MeasuredAt.After(from.Add(-6*time.Second)) && m.MeasuredAt.Before(to)
