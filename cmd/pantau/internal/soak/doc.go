@@ -22,6 +22,6 @@
 //	the month's budget      its even share of 48 min, after which the next month begins
 //	kills                   50
 //
-// PANTAU_SOAK_DAY says how long the day takes ("1h"); without it a short one runs,
-// in which chance decides what is seen of tests.
+// PANTAU_SOAK_DAY says how long the day takes, from "1m" on; without it none is
+// lived. In a short one chance decides what is seen of tests.
 package soak
