@@ -107,7 +107,7 @@ func page(rows []Row) string {
 			fmt.Fprintln(&b, summary(tool, of))
 		}
 	}
-	b.WriteString("\nErrors in %; (!) = the tool itself says that it did not fill the line; ~ = the machine was too busy for the cell; x = it failed; blank = not\n"+
+	b.WriteString("\nErrors in %; (!) = the tool itself says that it did not fill the line; ~ = the machine was too busy for the cell; x = it failed; blank = not\n" +
 		"run. iperf3: eight streams, ten seconds, the first two left out. speedtest-go: as it comes, its own figure.\n\n")
 	b.WriteString("| cell: down-up-rtt-loss-shape | direction | fills | truth, Mbps |")
 	for _, tool := range Tools() {
